@@ -1,0 +1,1 @@
+"""Settings: the schema, the layers they come from, and their rendering."""
