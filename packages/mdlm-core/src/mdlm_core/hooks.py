@@ -81,7 +81,7 @@ def mdlm_tasks() -> Iterable[TaskSpec]:
 
 @hookspec
 def mdlm_presets() -> Iterable[PresetSpec]:
-    """Yield presets, chosen by ``--preset`` or, for ``P/default``, by ``--plugin P``."""
+    """Yield presets, chosen by ``--preset``; ``--plugin P`` chooses ``P/default``."""
     return ()
 
 

@@ -114,7 +114,7 @@ class Schedule(Protocol):
     """alpha(t), the chance that a token is still visible at time t in [0, 1]."""
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Return alpha(t): 1 at t = 0, falling."""
+        """Return the chance to be visible: 1 at t = 0, falling."""
         ...
 
     def mask_rate(self, t: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import ConfigError
+from mdlm_core.errors import ConfigError
 
 
 def require(condition: bool, message: str) -> None:

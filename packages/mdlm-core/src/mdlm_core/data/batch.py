@@ -5,7 +5,7 @@ Letters: B batch, L length, P position axes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -87,7 +87,7 @@ class Batch:
         """Return the batch on `device`."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def _map(self, function) -> Batch:
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         def optional(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else function(tensor)
 

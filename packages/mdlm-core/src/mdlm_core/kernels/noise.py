@@ -60,10 +60,9 @@ class Noise:
         return Noise(self.seed, self.path + path)
 
     def _key(self) -> tuple[int, int]:
-        digest = blake2b(repr((self.seed, self.path)).encode(), digest_size=8).digest()
-        return int.from_bytes(digest[:4], "little"), int.from_bytes(
-            digest[4:], "little"
-        )
+        name = repr((self.seed, self.path)).encode()
+        digest = int.from_bytes(blake2b(name, digest_size=8).digest(), "little")
+        return digest & _LOW, digest >> 32
 
     def uniform(self, rows: Tensor, columns: int | Tensor) -> Tensor:
         """Return float64 numbers in the open interval (0, 1), 52 bits each.
@@ -74,11 +73,11 @@ class Noise:
                 column numbers that broadcast against `rows`.
         """
         if isinstance(columns, int):
-            columns = torch.arange(columns, device=rows.device)
             rows = rows.unsqueeze(-1)
-        rows, columns = torch.broadcast_tensors(rows, columns)
-        zero = torch.zeros_like(rows)
-        counter = (rows & _LOW, (rows >> 32) & _LOW, columns & _LOW, zero)
+            columns = torch.arange(columns, device=rows.device)
+        zero = torch.zeros_like(rows + columns)
+        low, high = rows & _LOW, (rows >> 32) & _LOW
+        counter = (low + zero, high + zero, (columns & _LOW) + zero, zero)
         word0, word1, _, _ = philox(counter, self._key())
         integer = ((word0 >> 6) << 26) | (word1 >> 6)
         return (integer.double() + 0.5) * 2.0**-52  # the middle of a cell: exact
