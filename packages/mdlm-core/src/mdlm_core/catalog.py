@@ -80,6 +80,10 @@ class Catalog:
             )
         return (core or claims)[0][1]
 
+    def has(self, kind: str, name: str) -> bool:
+        """Return whether some plugin provides `name`."""
+        return (kind, _canonical(name)) in self._claims
+
     def component(self, kind: str, name: str) -> ComponentSpec:
         """Return the spec of a component, which a configuration can choose."""
         spec = self.get(kind, name)
@@ -124,7 +128,8 @@ class Catalog:
         known = self.names(kind)
         message = f"there is no {kind} '{name}'"
         if near := difflib.get_close_matches(_canonical(name), known, n=3, cutoff=0.6):
-            message += "; did you mean " + " or ".join(f"'{item}'" for item in near)
+            guess = " or ".join(f"'{item}'" for item in near)
+            message += f" (did you mean {guess}?)"
         plugin = name.partition("/")[0]
         for record in self.plugins.records:
             if record.name == plugin and record.status != "loaded":
