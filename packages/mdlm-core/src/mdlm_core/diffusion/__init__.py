@@ -1,0 +1,48 @@
+"""The diffusion itself: schedules, corruption, the training loss, likelihoods."""
+
+from .corrupt import (
+    Corrupted,
+    corrupt,
+    corrupt_counts,
+    corrupt_exactly,
+    draw_counts,
+)
+from .objective import (
+    Draw,
+    Loss,
+    corrupt_for_training,
+    masked_cross_entropy,
+    nelbo,
+)
+from .parameterization import subs
+from .schedule import (
+    Cosine,
+    CosineSquared,
+    Geometric,
+    LinearSigma,
+    LogLinear,
+    NoiseSchedule,
+)
+from .times import Times, draw_times
+
+__all__ = [
+    "Corrupted",
+    "Cosine",
+    "CosineSquared",
+    "Draw",
+    "Geometric",
+    "LinearSigma",
+    "LogLinear",
+    "Loss",
+    "NoiseSchedule",
+    "Times",
+    "corrupt",
+    "corrupt_counts",
+    "corrupt_exactly",
+    "corrupt_for_training",
+    "draw_counts",
+    "draw_times",
+    "masked_cross_entropy",
+    "nelbo",
+    "subs",
+]
