@@ -1,0 +1,107 @@
+"""Texts from a model: canvas, denoiser, sampler and decoding in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from mdlm_core.config.components import SamplerConfig
+from mdlm_core.errors import UsageError
+from mdlm_core.kernels.noise import Noise
+from mdlm_core.protocols import Backbone, Sampler, SamplerCallback, Schedule, Tokenizer
+
+from .ancestral import build
+from .canvas import canvas
+from .denoiser import Denoiser
+
+
+class Texts(NamedTuple):
+    """What was sampled."""
+
+    texts: list[str]
+    """One for each row, special tokens taken out."""
+    tokens: Tensor
+    """``(B, L)``."""
+    nfe: Tensor
+    """``(B,)`` forward passes of each row."""
+
+
+def sample_text(
+    backbone: Backbone,
+    tokenizer: Tokenizer,
+    *,
+    schedule: Schedule,
+    length: int | None,
+    num: int = 1,
+    prompt: str = "",
+    seed: int = 0,
+    sampler: Sampler | None = None,
+    config: SamplerConfig | None = None,
+    fixed: Mapping[int, int] | None = None,
+    banned: Sequence[int] = (),
+    blanks: bool = True,
+    callback: SamplerCallback | None = None,
+) -> Texts:
+    """Sample `num` texts; row i of seed s is the same whatever `num` is.
+
+    Args:
+        backbone: the model.
+        tokenizer: the one it was trained with.
+        schedule: the one it was trained with.
+        length: L; see `canvas` for None.
+        num: B.
+        prompt: a beginning, or a text with blanks; see `canvas`.
+        seed: decides every draw.
+        sampler: ancestral if not given.
+        config: steps, temperature, top-k and top-p.
+        fixed: ids at chosen positions.
+        banned: ids that must not be drawn; the mask never is.
+        blanks: whether underscores in the prompt mean blanks.
+        callback: called with the canvas after every evaluation.
+
+    Raises:
+        UsageError: if the prompt does not fit, or model and tokenizer do not.
+    """
+    if tokenizer.mask_id != backbone.mask_id:
+        raise UsageError(
+            f"the tokenizer's mask is {tokenizer.mask_id} and the model's is "
+            f"{backbone.mask_id}; use the tokenizer that the model was trained with"
+        )
+    config = config or SamplerConfig()
+    sampler = sampler or build(config)
+    denoiser = Denoiser(
+        backbone,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        banned=banned,
+    )
+    rows = canvas(
+        tokenizer,
+        length=length,
+        num=num,
+        prompt=prompt,
+        fixed=fixed,
+        blanks=blanks,
+        device=device_of(backbone),
+    )
+    sampled = sampler(
+        denoiser,
+        rows,
+        schedule=schedule,
+        noise=Noise(seed).child("sample"),
+        steps=config.steps,
+        callback=callback,
+    )
+    texts = [tokenizer.decode(ids) for ids in sampled.tokens.tolist()]
+    return Texts(texts, sampled.tokens, sampled.nfe)
+
+
+def device_of(backbone: Backbone) -> str:
+    """Return where the backbone's parameters are; the CPU if it has none."""
+    if isinstance(backbone, nn.Module):
+        for parameter in backbone.parameters():
+            return str(parameter.device)
+    return "cpu"
