@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from collections import defaultdict
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 FIRST_PARTY = ("atat", "llada", "msa", "classify", "personality")
 """Plugins that have a package of their own, `mdlm-<name>`."""
 
-_PLURAL = {
+PLURAL = {
     "backbone": "backbones",
     "schedule": "schedules",
     "masking": "masking policies",
@@ -56,10 +58,15 @@ class Catalog:
         """Return the specs of a kind, in the order of their names."""
         return [self._claims[kind, name][0][1] for name in self.names(kind)]
 
+    def claim(self, kind: str, name: str) -> PluginRecord:
+        """Return the record of the first plugin that claims `name`."""
+        return self._claims[kind, _canonical(name)][0][0]
+
     def provider(self, kind: str, name: str) -> PluginRecord:
         """Return the record of the plugin that provides `name`."""
-        self.get(kind, name)
-        return self._claims[kind, _canonical(name)][0][0]
+        spec = self.get(kind, name)
+        claims = self._claims[kind, _canonical(name)]
+        return next(record for record, its_spec in claims if its_spec is spec)
 
     def get(self, kind: str, name: str) -> Spec:
         """Return the spec of `name`; ``ddpm_cache`` finds ``ddpm-cache``.
@@ -144,7 +151,7 @@ class Catalog:
                 f"{message}. '{plugin}' comes with mdlm-{plugin}, which is not "
                 f"installed. Try: pip install mdlm-{plugin}"
             )
-        return f"{message}. Installed {_PLURAL[kind]}: {', '.join(known) or 'none'}"
+        return f"{message}. Installed {PLURAL[kind]}: {', '.join(known) or 'none'}"
 
 
 def _canonical(name: str) -> str:
@@ -152,15 +159,43 @@ def _canonical(name: str) -> str:
 
 
 @cache
-def load_catalog() -> Catalog:
+def load_catalog(*imports: str) -> Catalog:
     """Load every installed plugin, once per process, and return the catalog.
 
     Plugins that did not load are told in one line each on stderr. With
     ``MDLM_STRICT=1`` in the environment they are an error.
+
+    Args:
+        imports: modules that are not installed as plugins but hold hook
+            implementations, as ``--import`` names them.
+
+    Raises:
+        PluginError: if one of `imports` does not load, or if the environment is strict
+            and a plugin did not load.
     """
     plugins = Plugins().discover()
     plugins.warn()
-    if os.environ.get("MDLM_STRICT") == "1" and plugins.failures():
+    if is_strict() and plugins.failures():
         broken = ", ".join(record.label for record in plugins.failures())
         raise PluginError(f"MDLM_STRICT=1 and a plugin did not load: {broken}")
+    for name in imports:
+        _import(name, plugins)
     return Catalog(plugins)
+
+
+def is_strict() -> bool:
+    """Return whether a plugin that does not load is an error."""
+    return os.environ.get("MDLM_STRICT") == "1"
+
+
+def _import(name: str, plugins: Plugins) -> None:
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = import_module(name)
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PluginError(f"--import {name}: it does not load: {reason}") from error
+    record = plugins.add(name, module)
+    if record.status != "loaded":
+        raise PluginError(f"--import {name}: {record.error}")
