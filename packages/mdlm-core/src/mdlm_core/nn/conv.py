@@ -24,9 +24,10 @@ class LocalMix(nn.Module):
     def forward(self, x: Tensor, *, pad: Tensor, documents: Tensor | None) -> Tensor:
         """Mix `x` ``(B, L, D)``; `pad` and `documents` are ``(B, L)``."""
         x = x.masked_fill(pad[:, :, None], 0.0)
-        if documents is None:
-            return self._convolve(x)
-        return self._shift_and_add(x, documents)
+        with torch.autocast(x.device.type, enabled=False):  # bound by memory, not maths
+            if documents is None:
+                return self._convolve(x)
+            return self._shift_and_add(x, documents)
 
     def _convolve(self, x: Tensor) -> Tensor:
         kernel, width = self.weight.shape
