@@ -84,7 +84,10 @@ class Plugins:
         self._manager = pluggy.PluginManager(hooks.PROJECT)
         self._manager.add_hookspecs(hooks)
         self.records: list[PluginRecord] = []
-        self.add("core", builtin, record=PluginRecord("core", builtin.__name__, CORE))
+        from . import __version__
+
+        record = PluginRecord("core", builtin.__name__, CORE, __version__)
+        self.add("core", builtin, record=record)
 
     def discover(self) -> Plugins:
         """Load every installed plugin, and return self."""

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import typer
-from typer.core import CompletionItem, TyperGroup
+from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from mdlm_core.catalog import FIRST_PARTY, load_catalog
@@ -36,37 +36,26 @@ CORE_COMMANDS: dict[str, tuple[str, str]] = {
 class PluginGroup(TyperGroup):
     """Core's commands and one group per plugin, each loaded on demand."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands."""
         return [*CORE_COMMANDS, *(name for name, _ in _plugin_rows())]
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
-        """Import a command.
-
-        Raises:
-            UsageError: if there is none of that name.
-            PluginError: if its module does not load.
-        """
-        name = cmd_name.replace("_", "-")
-        if name in CORE_COMMANDS:
-            target, _ = CORE_COMMANDS[name]
-            return _command(name, Ref(f"mdlm_core.cli.{target}"))
-        catalog = load_catalog()
-        if catalog.has("command", name):
-            spec = catalog.get("command", name)
-            assert isinstance(spec, CommandSpec)
-            return _plugin_command(spec)
-        raise _unknown(name)
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a command; None if there is none, or it does not load."""
+        try:
+            return load_command(cmd_name)
+        except MdlmError:
+            return None
 
     def resolve_command(
-        self, ctx: typer.Context, args: list[str]
+        self, ctx: Any, args: list[str]
     ) -> tuple[str | None, Any, list[str]]:
         """Find the command that `args` begin with."""
         if args[0].startswith("-"):
             return super().resolve_command(ctx, args)
-        return args[0], self.get_command(ctx, args[0]), args[1:]
+        return args[0], load_command(args[0]), args[1:]
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the two lists of commands."""
         core = [(name, summary) for name, (_, summary) in CORE_COMMANDS.items()]
         for title, rows in (("Commands", core), ("Plugins", list(_plugin_rows()))):
@@ -74,14 +63,24 @@ class PluginGroup(TyperGroup):
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
-    def shell_complete(
-        self, ctx: typer.Context, incomplete: str
-    ) -> list[CompletionItem]:
-        """Complete names without importing commands."""
-        if incomplete.startswith("-"):
-            return super().shell_complete(ctx, incomplete)
-        names = self.list_commands(ctx)
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+def load_command(name: str) -> Any:
+    """Import a command.
+
+    Raises:
+        UsageError: if there is none of that name.
+        PluginError: if its module does not load.
+    """
+    name = name.replace("_", "-")
+    if name in CORE_COMMANDS:
+        target, _ = CORE_COMMANDS[name]
+        return _command(name, Ref(f"mdlm_core.cli.{target}"))
+    catalog = load_catalog()
+    if not catalog.has("command", name):
+        raise _unknown(name)
+    spec = catalog.get("command", name)
+    assert isinstance(spec, CommandSpec)
+    return _plugin_command(spec)
 
 
 def _plugin_rows() -> Iterator[tuple[str, str]]:

@@ -61,7 +61,7 @@ def _kind(name: str) -> str:
     if kind := _ALIASES.get(name.lower()):
         return kind
     near = difflib.get_close_matches(name.lower(), _ALIASES, n=1)
-    guess = f"; did you mean '{near[0]}'?" if near else ""
+    guess = f"; did you mean '{near[0]}'?" if near else "."
     shown = ", ".join([*KIND_OF_FIELD, "preset", "command"])
     raise UsageError(f"there is no kind '{name}'{guess} The kinds are: {shown}")
 

@@ -76,16 +76,16 @@ def check(name: Name) -> None:
         raise PluginError(f"plugin {record.label} is {record.status}: {record.error}")
     from mdlm_core.testing import check as run_laws
 
-    broken = 0
-    results = list(run_laws(name))
-    for law, error in results:
-        broken += error is not None
-        print(f"{'ok  ' if error is None else 'FAIL'}  {law}")
-        if error is not None:
-            print(f"      {error}")
-    if broken:
-        raise PluginError(f"{name} breaks {broken} of {len(results)} laws")
-    print(f"{name} keeps {len(results)} laws")
+    verdicts = run_laws(record.name)
+    for verdict in verdicts:
+        print(f"{verdict.status:<7}  {verdict.id}")
+        if verdict.reason:
+            print(f"         {verdict.reason}")
+    counts = Counter(verdict.status for verdict in verdicts)
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    print(f"\n{record.name}: {summary or 'no laws'}")
+    if counts["broken"]:
+        raise PluginError(f"{record.name} breaks {counts['broken']} laws")
 
 
 def _find(name: str) -> PluginRecord:

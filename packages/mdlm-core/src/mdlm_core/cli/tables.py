@@ -40,11 +40,20 @@ def print_settings(
         (
             setting.path,
             _default(setting.default),
-            f"{setting.help} ({setting.type})".strip(),
+            f"{setting.help} {_type(setting)}".strip(),
         )
         for setting in found
     ]
     print_table(rows, indent)
+
+
+def _type(setting: Setting) -> str:
+    """Say the type where the default does not show it."""
+    plain = (
+        setting.type.startswith(("a ", "true", "text")) and "list" not in setting.type
+    )
+    shown = not plain or setting.default == REQUIRED
+    return f"({setting.type})" if shown else ""
 
 
 def _default(value: Any) -> str:
