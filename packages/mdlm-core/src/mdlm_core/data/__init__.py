@@ -5,6 +5,7 @@ from .packing import Packed, pack
 from .python_docs import python_documents
 from .source import PackedSource
 from .split import Survey, survey
+from .streaming import StreamedSource
 from .tokenizers import (
     ByteTokenizer,
     CharTokenizer,
@@ -18,6 +19,7 @@ __all__ = [
     "CharTokenizer",
     "Packed",
     "PackedSource",
+    "StreamedSource",
     "Survey",
     "build_tokenizer",
     "load_tokenizer",

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mdlm_core.errors import DataError
 from mdlm_core.protocols import Tokenizer
 
 from .cache import cached
@@ -102,11 +101,6 @@ def pack(
 
     def build() -> Packed:
         parts = list(encode_documents(tokenizer, documents, eod=eod))
-        if len(parts) != facts.documents:
-            raise DataError(
-                f"the data changed while it was read: {facts.documents} documents at "
-                f"first, then {len(parts)}; start again"
-            )
         ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
         return Packed(np.concatenate(parts), ends)
 

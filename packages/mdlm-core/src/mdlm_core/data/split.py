@@ -7,9 +7,10 @@ is never on both sides.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,11 +55,29 @@ class Survey:
         return int((self.sides < 0).sum())
 
     def select(self, documents: Iterable[str], split: str) -> Iterable[str]:
-        """Yield the documents of `split` in their order."""
-        side = SPLITS.index(split)
-        return (
-            text for text, its in zip(documents, self.sides, strict=True) if its == side
-        )
+        """Return the documents of `split` in their order, to be read repeatedly.
+
+        Raises:
+            DataError: while they are read, if `documents` are not what they were.
+        """
+        return _Side(documents, self.sides, SPLITS.index(split))
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    documents: Iterable[str]
+    sides: NDArray[np.int8]
+    side: int
+
+    def __iter__(self) -> Iterator[str]:
+        for text, side in zip_longest(self.documents, self.sides.tolist()):
+            if text is None or side is None:
+                raise DataError(
+                    f"the data changed while it was read: there were {len(self.sides)} "
+                    "documents at first, and now another number; start again"
+                )
+            if side == self.side:
+                yield text
 
 
 def survey(documents: Iterable[str], holdout: float) -> Survey:

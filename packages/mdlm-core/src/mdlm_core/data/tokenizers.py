@@ -1,4 +1,4 @@
-"""Text to ids and back: bytes and characters here, subwords in `subword`."""
+"""Text to ids and back: bytes and characters; subwords are in `bpe`, `pretrained`."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ByteTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write what `load_tokenizer` needs."""
-        save_definition(folder, kind="byte")
+        save_definition(folder, kind="byte", name=self.name)
 
     def fingerprint(self) -> str:
         """Return a hash of everything that decides the ids."""
@@ -141,7 +141,7 @@ class CharTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write what `load_tokenizer` needs."""
-        save_definition(folder, kind="char", alphabet=self.alphabet)
+        save_definition(folder, kind="char", name="char", alphabet=self.alphabet)
 
     def fingerprint(self) -> str:
         """Return a hash of everything that decides the ids."""
@@ -175,7 +175,7 @@ def build_tokenizer(
             raise DataError("the char tokenizer has no text to take characters from")
         return CharTokenizer(alphabet)
     if name.startswith("bpe:"):
-        from .subword import train_bpe
+        from .bpe import train_bpe
 
         size = name.removeprefix("bpe:")
         if not size.isascii() or not size.isdigit():
@@ -191,11 +191,15 @@ def build_tokenizer(
     folder = Path(name).expanduser()
     if (folder / DEFINITION).is_file():
         return load_tokenizer(folder)
-    near = get_close_matches(name.lower(), ["byte", "char", "bpe"], cutoff=0.6)
-    from .subword import load_pretrained
+    near = get_close_matches(name.lower(), ["byte", "char", "bpe"], cutoff=0.75)
+    if near and "/" not in name and not folder.exists():  # not worth asking the network
+        raise ConfigError(
+            f"data.tokenizer is '{name}'; did you mean '{near[0]}"
+            f"{':<n>' * (near[0] == 'bpe')}'?"
+        )
+    from .pretrained import load_pretrained
 
-    hint = f"; did you mean '{near[0]}{':<n>' * (near[0] == 'bpe')}'?" if near else ""
-    return load_pretrained(name, hint=hint)
+    return load_pretrained(name)
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
@@ -208,21 +212,25 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     path = folder / DEFINITION
     try:
         definition = json.loads(path.read_bytes())
-        kind = definition["kind"]
+        kind, name = definition["kind"], definition["name"]
         if kind == "byte":
             return ByteTokenizer()
         if kind == "char":
             return CharTokenizer(definition["alphabet"])
+        if kind == "bpe":
+            from .bpe import load_bpe
+
+            return load_bpe(folder, name)
+        if kind == "hugging-face":
+            from .pretrained import load_saved
+
+            return load_saved(folder, name, definition["fingerprint"])
     except FileNotFoundError:
         raise DataError(
             f"'{folder}' holds no saved tokenizer: there is no {DEFINITION}"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"'{path}' cannot be read as a tokenizer: {error!r}") from error
-    if kind in ("bpe", "hugging-face"):
-        from .subword import load_subword
-
-        return load_subword(folder, definition)
     raise DataError(
-        f"'{path}' is of the unknown kind '{kind}'; is it from a newer core?"
+        f"'{path}' is of the unknown kind '{kind}', perhaps of a newer core"
     )

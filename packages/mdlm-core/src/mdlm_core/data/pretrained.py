@@ -1,0 +1,158 @@
+"""Pretrained tokenizers of Hugging Face. Needs the extra ``hf``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from mdlm_core.errors import DataError
+
+from .hub import quiet, require
+from .tokenizers import check_ids, decode_around_masks, save_definition, utf8
+
+_FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
+
+
+class PretrainedTokenizer:
+    """A Hugging Face tokenizer, with a mask id after its last id if it has no mask.
+
+    Its end of document is its end-of-text token, else its separator, else an id of
+    its own. Text that looks like a special token is encoded as text.
+    """
+
+    def __init__(self, name: str, wrapped: Any) -> None:
+        """Wrap a tokenizer of transformers."""
+        self.name = name
+        self._wrapped = wrapped
+        last = max(wrapped.get_vocab().values(), default=-1)
+        self._known = self.vocab_size = max(len(wrapped), last + 1)
+        eod = wrapped.eos_token_id
+        eod = wrapped.sep_token_id if eod is None else eod
+        self.eod_id = int(self._append() if eod is None else eod)
+        mask = wrapped.mask_token_id
+        self.mask_id = int(self._append() if mask is None else mask)
+        pad = wrapped.pad_token_id
+        self.pad_id = int(self.eod_id if pad is None else pad)
+        self._fingerprint = self._hash()
+
+    def _append(self) -> int:
+        self.vocab_size += 1
+        return self.vocab_size - 1
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text`, without any special token."""
+        return self.encode_many([text])[0]
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of several texts."""
+        encoded: list[list[int]] = self._wrapped(
+            [utf8(text).decode() for text in texts],
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # no advice on the lengths its own model takes
+        )["input_ids"]
+        if self.mask_id < self._known and any(self.mask_id in ids for ids in encoded):
+            raise DataError(
+                f"a text becomes the mask {self._wrapped.mask_token!r} of tokenizer "
+                f"'{self.name}'; remove that from the text"
+            )
+        return encoded
+
+    def decode(self, ids: Sequence[int], *, mask: str = "▒") -> str:
+        """Return the text of `ids`; special tokens vanish."""
+        check_ids(ids, self)
+        return decode_around_masks(
+            ids,
+            self.mask_id,
+            mask,
+            lambda run: self._wrapped.decode(
+                [i for i in run if i < self._known],
+                skip_special_tokens=True,
+                clean_up_tokenization_spaces=False,
+            ),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write what `load_tokenizer` needs."""
+        self._wrapped.save_pretrained(str(folder))
+        save_definition(
+            folder,
+            kind="hugging-face",
+            name=self.name,
+            fingerprint=self._fingerprint,
+        )
+
+    def fingerprint(self) -> str:
+        """Return a hash of everything that decides the ids."""
+        return self._fingerprint
+
+    def _hash(self) -> str:
+        backend = getattr(self._wrapped, "backend_tokenizer", None)
+        if backend is None:  # one written in Python
+            state: dict[str, Any] = {"vocabulary": self._wrapped.get_vocab()}
+            state["class"] = type(self._wrapped).__name__
+        else:
+            state = json.loads(backend.to_str())
+            # set by each call, and no part of how text becomes ids here
+            state = {**state, "truncation": None, "padding": None}
+        state["special"] = [self.eod_id, self.mask_id, self.pad_id, self.vocab_size]
+        return sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def load_pretrained(name: str) -> PretrainedTokenizer:
+    """Return the Hugging Face tokenizer `name`, a folder or a name on the hub.
+
+    What is in the local cache is used before the network is. No code that comes with
+    a tokenizer is run.
+
+    Raises:
+        DataError: if it cannot be loaded.
+        MissingExtraError: without the extra ``hf``.
+    """
+    transformers = require("transformers", f"data.tokenizer={name}")
+    load = transformers.AutoTokenizer.from_pretrained
+    local = Path(name).expanduser()
+    if local.is_dir():
+        try:
+            return PretrainedTokenizer(name, load(str(local), local_files_only=True))
+        except _FAILURES as error:
+            raise DataError(
+                f"the folder '{name}' cannot be loaded as a tokenizer: {error}"
+            ) from error
+    try:
+        return PretrainedTokenizer(name, load(name, local_files_only=True))
+    except _FAILURES:
+        pass  # not in the cache, or not all of it
+    try:
+        with quiet():
+            return PretrainedTokenizer(name, load(name))
+    except _FAILURES as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else error
+        raise DataError(
+            f"the tokenizer '{name}' is neither a folder, nor in the Hugging Face "
+            f"cache, nor could it be fetched from the hub: {reason} Check the name and "
+            "the network, or use byte, char or bpe:<n>, which need none"
+        ) from error
+
+
+def load_saved(folder: Path, name: str, fingerprint: str) -> PretrainedTokenizer:
+    """Return the tokenizer that `PretrainedTokenizer.save` wrote to `folder`.
+
+    Raises:
+        DataError: if it is damaged, or does not have that fingerprint.
+        MissingExtraError: without the extra ``hf``.
+    """
+    loaded = load_pretrained(str(folder))
+    loaded.name = name
+    if loaded.fingerprint() != fingerprint:
+        raise DataError(
+            f"the tokenizer in '{folder}' is not the one that was saved there as "
+            f"'{name}': its fingerprint differs; it was changed, or another version "
+            "of transformers reads it differently"
+        )
+    return loaded
