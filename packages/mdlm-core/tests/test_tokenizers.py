@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mdlm_core.data.tokenizers import (
     DEFINITION,
     ByteTokenizer,
@@ -88,7 +89,11 @@ def test_bytes_are_utf8(text):
 
 def test_byte_ids_are_fixed():
     tokenizer = ByteTokenizer()
-    assert (tokenizer.vocab_size, tokenizer.eod_id, tokenizer.mask_id) == (258, 256, 257)
+    assert (tokenizer.vocab_size, tokenizer.eod_id, tokenizer.mask_id) == (
+        258,
+        256,
+        257,
+    )
     assert tokenizer.pad_id == tokenizer.eod_id
     assert tokenizer.encode("é") == [0xC3, 0xA9]
     assert tokenizer.decode([0xC3, 257, 0xA9]) == "\ufffd▒\ufffd"
