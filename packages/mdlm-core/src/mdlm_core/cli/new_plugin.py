@@ -108,11 +108,20 @@ def write_plugin(name: str, target: Path) -> list[Path]:
         text = source.read_text("utf-8")
         if path.name.endswith(_SUFFIX):
             path = path.with_name(path.name.removesuffix(_SUFFIX))
-            text = Template(text).substitute(values)
+            text = _sorted_imports(Template(text).substitute(values))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
         written.append(path)
     return written
+
+
+def _sorted_imports(text: str) -> str:
+    """Sort neighbouring imports of ``mdlm_...``, whose order depends on the name."""
+    return re.sub(
+        r"(?m)(?:^from mdlm_\S+ import .*\n)+",
+        lambda found: "".join(sorted(found[0].splitlines(keepends=True))),
+        text,
+    )
 
 
 def _files(
