@@ -51,7 +51,9 @@ def categorical(log_probs: Tensor, u: Tensor) -> Tensor:
 def _draw(log_probs: Tensor, u: Tensor) -> Tensor:
     """Draw for rows that fit into the cache together."""
     probs = pad(log_probs.exp(), (0, -log_probs.shape[-1] % _BLOCK))
-    blocks = probs.view(len(probs), -1, _BLOCK)  # (N, V / 256, 256)
+    blocks = probs.view(
+        len(probs), probs.shape[-1] // _BLOCK, _BLOCK
+    )  # (N, V / 256, 256)
     edges = blocks.sum(-1, dtype=torch.float64).cumsum(-1)  # (N, V / 256)
     total = edges[:, -1]
     if not bool(((total > 0) & (total < torch.inf)).all()):

@@ -1,0 +1,612 @@
+"""What every sampler keeps, whatever the model: constraints, keys, counts, shapes."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mdlm_core.config.components import (
+    ConfidenceConfig,
+    SamplerConfig,
+    SemiAutoregressiveConfig,
+)
+from mdlm_core.data.batch import Batch
+from mdlm_core.diffusion import LogLinear
+from mdlm_core.errors import UsageError
+from mdlm_core.kernels.noise import Noise
+from mdlm_core.samplers import (
+    Denoiser,
+    analytic,
+    ancestral,
+    confidence,
+    ddpm,
+    ddpm_cache,
+    first_hitting,
+    semi_autoregressive,
+)
+from mdlm_core.samplers import denoiser as denoiser_module
+from mdlm_core.samplers.ancestral import build as build_ancestral
+from mdlm_core.samplers.confidence import build as build_confidence
+from mdlm_core.samplers.confidence import scores
+from mdlm_core.samplers.denoiser import implied_time
+from mdlm_core.samplers.semi_autoregressive import build as build_semi
+
+MASK = 11
+VOCAB = 12
+SCHEDULE = LogLinear()
+
+
+class Fake:
+    """A denoiser whose law depends on the whole row, and which keeps books."""
+
+    def __init__(self, vocab=VOCAB, mask=MASK, time_conditioned=False, context=True):
+        self.vocab_size, self.mask_id = vocab, mask
+        self.time_conditioned, self.context = time_conditioned, context
+        generator = torch.Generator().manual_seed(0)
+        self.table = torch.randn(vocab, 8, generator=generator, dtype=torch.float64)
+        self.out = torch.randn(8, vocab, generator=generator, dtype=torch.float64)
+        self.calls, self.heads = [], []
+
+    def hidden(self, batch, t=None):
+        self.calls.append((batch, t))
+        seen = torch.where(batch.pad.unsqueeze(-1), 0.0, self.table[batch.tokens])
+        place = torch.arange(batch.length).double().unsqueeze(-1)
+        turned = seen * torch.cos(place * torch.arange(1, 9))
+        row = turned.sum(1, keepdim=True) if self.context else 0.0
+        state = row + torch.sin((place + 1) * torch.arange(1, 9))
+        return state.expand(len(batch), -1, -1)
+
+    def logits(self, hidden):
+        self.heads.append(len(hidden))
+        return (hidden @ self.out).float()
+
+
+NAMES = [
+    "ancestral",
+    "first-hitting",
+    "analytic",
+    "confidence",
+    "confidence-margin",
+    "confidence-entropy",
+    "confidence-threshold",
+    "semi-ar",
+    "semi-ar-first-hitting",
+    "semi-ar-confidence",
+]
+EVENT = ["ancestral", "first-hitting", "analytic", "semi-ar"]
+
+
+def build(name, batch_size=16):
+    kind, _, rest = name.partition("-") if name != "first-hitting" else (name, "", "")
+    if kind == "semi":
+        inner = rest.removeprefix("ar").removeprefix("-") or "ancestral"
+        return build_semi(
+            SemiAutoregressiveConfig(block=5, inner=inner, batch_size=batch_size)
+        )
+    if kind == "confidence":
+        settings = {"threshold": 0.4} if rest == "threshold" else {}
+        if rest in ("margin", "entropy"):
+            settings["score"] = rest
+        return build_confidence(ConfidenceConfig(batch_size=batch_size, **settings))
+    functions = {
+        "ancestral": ancestral,
+        "first-hitting": first_hitting,
+        "analytic": analytic,
+    }
+    return lambda *args, **kwargs: functions[kind](
+        *args, batch_size=batch_size, **kwargs
+    )
+
+
+def blank(rows=6, length=17):
+    """Rows with a frozen prompt, tokens that are there, a frozen mask, and padding."""
+    tokens = torch.full((rows, length), MASK)
+    frozen = torch.zeros_like(tokens, dtype=torch.bool)
+    pad = torch.zeros_like(frozen)
+    tokens[:, :2] = torch.arange(2 * rows).view(rows, 2) % 7
+    frozen[:, :2] = True
+    tokens[1::2, 6] = 3  # there, but not frozen
+    frozen[2, 9] = True  # a mask that is to stay
+    pad[3, -4:] = True
+    tokens[3, -4:] = 0
+    tokens[4] = 5  # nothing to do
+    ids = torch.tensor([11, 5, 900, 2**40, 3, 8])[:rows]
+    return Batch.of(tokens, frozen=frozen, pad=pad, sample_id=ids)
+
+
+def run(
+    name, canvas=None, *, backbone=None, seed=0, steps=6, batch_size=16, **settings
+):
+    callback = settings.pop("callback", None)
+    canvas = blank() if canvas is None else canvas
+    denoiser = Denoiser(backbone or Fake(), **settings)
+    sampled = build(name, batch_size)(
+        denoiser,
+        canvas,
+        schedule=SCHEDULE,
+        noise=Noise(seed),
+        steps=steps,
+        callback=callback,
+    )
+    return sampled, denoiser
+
+
+@pytest.mark.parametrize("steps", [1, 3, 17, 200])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_known_stays_and_the_rest_is_filled(name, steps):
+    canvas = blank()
+    before = canvas.tokens.clone()
+    (tokens, nfe), denoiser = run(name, canvas, steps=steps)
+    assert torch.equal(canvas.tokens, before)  # the argument is not written to
+    todo = canvas.free & (before == MASK)
+    assert torch.equal(tokens[~todo], before[~todo])
+    assert (tokens[todo] != MASK).all()
+    assert nfe[4] == 0
+    assert (nfe[[0, 1, 2, 3, 5]] > 0).all()
+    assert nfe.sum() == denoiser.count.rows
+    assert (nfe <= todo.sum(1)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_banned_tokens_never_appear(name):
+    banned = [0, 1, 2, 4, 6, 7, 8, 9]  # 3, 5 and 10 remain
+    (tokens, _), _ = run(name, banned=banned)
+    canvas = blank()
+    drawn = tokens[canvas.free & (canvas.tokens == MASK)]
+    assert set(drawn.tolist()) <= {3, 5, 10}
+    assert len(set(drawn.tolist())) > 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_seed_decides(name):
+    one, again, other = (run(name, seed=seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(one.tokens, again.tokens)
+    assert torch.equal(one.nfe, again.nfe)
+    assert not torch.equal(one.tokens, other.tokens)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_does_not_depend_on_the_others(name):
+    canvas = blank()
+    whole, _ = run(name, canvas)
+    for batch_size in (1, 4):
+        part, _ = run(name, canvas, batch_size=batch_size)
+        assert torch.equal(part.tokens, whole.tokens)
+        assert torch.equal(part.nfe, whole.nfe)
+    order = torch.tensor([5, 2, 3])
+    part, _ = run(name, canvas.select(order))
+    assert torch.equal(part.tokens, whole.tokens[order])
+    assert torch.equal(part.nfe, whole.nfe[order])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padding_changes_nothing(name):
+    canvas = blank()
+    whole, _ = run(name, canvas)
+    for filler in (0, MASK):  # also if a mask stands where nothing is
+        extra = torch.full((6, 6), filler)
+        wide = Batch.of(
+            torch.cat([canvas.tokens, extra], dim=1),
+            frozen=torch.cat([canvas.frozen, torch.ones(6, 6).bool()], dim=1),
+            pad=torch.cat([canvas.pad, torch.ones(6, 6).bool()], dim=1),
+            sample_id=canvas.sample_id,
+        )
+        padded, _ = run(name, wide)
+        assert torch.equal(padded.tokens[:, :17], whole.tokens)
+        assert torch.equal(padded.tokens[:, 17:], extra)
+        assert torch.equal(padded.nfe, whole.nfe)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_callback_sees_every_change_once(name):
+    trace = []
+    canvas = blank()
+    (tokens, _), denoiser = run(
+        name, canvas, callback=lambda step, now: trace.append((step, now))
+    )
+    assert [step for step, _ in trace] == list(range(1, denoiser.count.calls + 1))
+    states = [canvas.tokens, *(now for _, now in trace)]
+    for before, after in itertools.pairwise(states):
+        changed = before != after
+        assert changed.any()
+        assert (before[changed] == MASK).all()  # what is committed stays
+    assert torch.equal(states[-1], tokens)
+    assert torch.equal(tokens, run(name, canvas)[0].tokens)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_temperature_zero_takes_the_most_probable_token(name):
+    backbone = Fake(context=False)
+    canvas = Batch.of(torch.full((3, 9), MASK))
+    (tokens, _), _ = run(name, canvas, backbone=backbone, temperature=0.0)
+    logits = backbone.logits(backbone.hidden(canvas)[0])
+    logits[:, MASK] = -torch.inf
+    assert torch.equal(tokens, logits.argmax(-1).expand(3, 9))
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 2}, {"top_p": 0.5}])
+@pytest.mark.parametrize("name", NAMES)
+def test_truncation_limits_what_is_drawn(name, settings):
+    backbone = Fake(context=False)
+    canvas = Batch.of(torch.full((40, 9), MASK))
+    (tokens, _), denoiser = run(name, canvas, backbone=backbone, **settings)
+    law = denoiser.log_probs(canvas.select(slice(1)), torch.ones(1, 9).bool())
+    allowed = torch.isfinite(law)  # (L, V)
+    assert allowed.gather(1, tokens.T).all()
+    drawn = torch.zeros_like(allowed).scatter_(1, tokens.T, True)
+    assert (drawn.sum(1) > 1).any()  # and it is still a draw
+
+
+@pytest.mark.parametrize("name", EVENT)
+def test_truncation_does_not_touch_the_times(name):
+    def reveals(**settings):
+        trace = []
+        (_, nfe), _ = run(
+            name, callback=lambda _, now: trace.append(now == MASK), **settings
+        )
+        return torch.stack(trace), nfe
+
+    masks, nfe = reveals()
+    for settings in ({"top_k": 2}, {"top_p": 0.3}, {"temperature": 0.0}):
+        other, same = reveals(**settings)
+        assert torch.equal(masks, other)
+        assert torch.equal(nfe, same)
+
+
+# ---- counts -------------------------------------------------------------------
+
+
+def reveal_steps(canvas, seed, rates):
+    """Return when each position is revealed, walking the grid step by step."""
+    u = Noise(seed).child("when").uniform(canvas.sample_id, canvas.length)
+    todo = canvas.free & (canvas.tokens == MASK)
+    step = torch.zeros_like(canvas.tokens)
+    for i in range(len(rates) - 1, 0, -1):
+        falls = todo & (u >= rates[i - 1] / rates[-1])  # masked at t_i, not at t_{i-1}
+        step[falls] = i
+        todo = todo & ~falls
+    assert not todo.any()
+    return step
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 40])
+@pytest.mark.parametrize("name", ["ancestral", "analytic"])
+def test_a_row_is_evaluated_once_for_each_step_with_an_event(name, steps):
+    canvas = blank()
+    (_, nfe), denoiser = run(name, canvas, steps=steps, seed=3)
+    times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    if name == "analytic":
+        grid = torch.linspace(1e-5, 1, steps + 1, dtype=torch.float64)
+        times = torch.cat([torch.zeros(1), grid])
+    rates = SCHEDULE.mask_rate(times)
+    step = reveal_steps(canvas, 3, rates)
+    distinct = [len(set(row.tolist()) - {0}) for row in step]
+    assert nfe.tolist() == distinct
+    assert denoiser.count.calls == max(distinct)  # six rows go together
+    assert denoiser.count.head_rows == (step > 0).sum()
+
+
+@pytest.mark.parametrize("name", [*EVENT, "semi-ar-first-hitting"])
+def test_the_head_runs_once_for_each_position(name):
+    backbone = Fake()
+    canvas = blank()
+    _, denoiser = run(name, canvas, backbone=backbone)
+    todo = (canvas.free & (canvas.tokens == MASK)).sum()
+    assert sum(backbone.heads) == todo == denoiser.count.head_rows
+    assert sum(len(batch) for batch, _ in backbone.calls) == denoiser.count.rows
+
+
+def test_first_hitting_evaluates_a_row_for_each_of_its_positions():
+    canvas = blank()
+    (_, nfe), _ = run("first-hitting", canvas)
+    assert torch.equal(nfe, (canvas.free & (canvas.tokens == MASK)).sum(1))
+
+
+def test_rows_are_not_synchronised():
+    """With room for two rows, a finished one makes room for the next at once."""
+    tokens = torch.full((3, 6), MASK)
+    tokens[0, 1:] = 0  # one event, then the third row takes its place
+    backbone = Fake()
+    run("first-hitting", Batch.of(tokens), backbone=backbone, batch_size=2)
+    assert [len(batch) for batch, _ in backbone.calls] == [2] * 6 + [1]
+
+
+def test_guidance_with_two_passes_counts_twice():
+    denoiser = Denoiser(Fake())
+    denoiser.passes = 2
+    for sampler in (ancestral, confidence):
+        double = sampler(denoiser, blank(), schedule=SCHEDULE, noise=Noise(0), steps=4)
+        single = sampler(
+            Denoiser(Fake()), blank(), schedule=SCHEDULE, noise=Noise(0), steps=4
+        )
+        assert torch.equal(double.nfe, 2 * single.nfe)
+
+
+class Largest(TorchDispatchMode):
+    """Watch the size of every tensor that is made."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for item in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(item, torch.Tensor):
+                self.size = max(self.size, item.numel())
+        return result
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_tensor_over_positions_and_vocabulary(name, monkeypatch):
+    vocab, rows, length = 1500, 4, 24
+    canvas = Batch.of(torch.full((rows, length), vocab - 1))
+    for steps in (1, 40):
+        whole, _ = run(name, canvas, backbone=Fake(vocab, vocab - 1), steps=steps)
+        with monkeypatch.context() as patch, Largest() as watch:
+            patch.setitem(denoiser_module._PIECE, "cpu", 6 * vocab)
+            part, _ = run(name, canvas, backbone=Fake(vocab, vocab - 1), steps=steps)
+        assert watch.size <= 8 * vocab < rows * length * vocab
+        assert torch.equal(whole.tokens, part.tokens)
+
+
+# ---- times --------------------------------------------------------------------
+
+
+def test_ancestral_gives_each_row_its_own_time():
+    backbone = Fake(time_conditioned=True)
+    canvas = blank()
+    steps = 5
+    run("ancestral", canvas, backbone=backbone, steps=steps, seed=3)
+    times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    step = reveal_steps(canvas, 3, SCHEDULE.mask_rate(times))
+    for row, ident in enumerate(canvas.sample_id.tolist()):
+        given = [
+            float(t[batch.sample_id == ident])
+            for batch, t in backbone.calls
+            if ident in batch.sample_id
+        ]
+        distinct = sorted(set(step[row].tolist()) - {0}, reverse=True)
+        assert given == pytest.approx([i / steps for i in distinct])
+    assert all(t.dtype == torch.float32 for _, t in backbone.calls)
+
+
+def test_first_hitting_time_is_that_of_the_level():
+    backbone = Fake(time_conditioned=True)
+    canvas = Batch.of(torch.full((1, 6), MASK))
+    run("first-hitting", canvas, backbone=backbone, seed=4)
+    u = Noise(4).child("when").uniform(canvas.sample_id, 6)[0].sort(descending=True)
+    assert [float(t) for _, t in backbone.calls] == pytest.approx(u.values.tolist())
+
+
+@pytest.mark.parametrize("name", ["confidence", "semi-ar", "semi-ar-confidence"])
+def test_samplers_by_steps_or_blocks_give_the_time_the_canvas_implies(name):
+    backbone = Fake(time_conditioned=True)
+    run(name, backbone=backbone)
+    for batch, t in backbone.calls:
+        masked = ((batch.tokens == MASK) & ~batch.pad).sum(1) / (~batch.pad).sum(1)
+        torch.testing.assert_close(SCHEDULE.mask_rate(t), masked.clamp(max=0.999))
+
+
+def test_a_full_mask_implies_t_1():
+    canvas = Batch.of(torch.full((1, 4), MASK))
+    assert implied_time(canvas, MASK, SCHEDULE).item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_that_does_not_see_t_is_given_none(name):
+    backbone = Fake()
+    run(name, backbone=backbone)
+    assert all(t is None for _, t in backbone.calls)
+
+
+# ---- confidence ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [(1, [10]), (4, [3, 3, 2, 2]), (10, [1] * 10), (33, [1] * 10)],
+)
+def test_confidence_commits_equal_shares(steps, expected):
+    trace = [torch.full((1, 10), MASK)]
+    run(
+        "confidence",
+        Batch.of(trace[0]),
+        steps=steps,
+        callback=lambda _, now: trace.append(now),
+    )
+    left = [int((now == MASK).sum()) for now in trace]
+    assert [a - b for a, b in itertools.pairwise(left)] == expected
+
+
+@pytest.mark.parametrize("score", ["probability", "margin", "entropy"])
+def test_confidence_commits_the_surest_first(score):
+    """Without context the scores stay, so the order is that of the scores."""
+    backbone = Fake(context=False)
+    canvas = Batch.of(torch.full((1, 12), MASK))
+    law = torch.cat(list(Denoiser(backbone).laws(canvas, torch.ones(1, 12).bool())))
+    probs = law.double().exp()
+    best = probs.sort(dim=-1, descending=True).values
+    entropy = [-sum(p * math.log(p) for p in row if p > 0) for row in probs.tolist()]
+    sure = {
+        "probability": best[:, 0],
+        "margin": best[:, 0] - best[:, 1],
+        "entropy": (-torch.tensor(entropy)).exp(),
+    }[score]
+    torch.testing.assert_close(scores(law, law.argmax(-1), score), sure.float())
+    trace = [canvas.tokens]
+    confidence(
+        Denoiser(backbone, temperature=0.0),
+        canvas,
+        schedule=SCHEDULE,
+        noise=Noise(0),
+        steps=12,
+        score=score,
+        callback=lambda _, now: trace.append(now),
+    )
+    committed = [int((a != b).nonzero()[0, 1]) for a, b in itertools.pairwise(trace)]
+    assert committed == sure.argsort(descending=True).tolist()
+
+
+def test_confidence_scores_the_token_that_is_drawn():
+    law = torch.tensor([[0.7, 0.2, 0.1]]).log()
+    for token, expected in enumerate([0.7, 0.2, 0.1]):
+        score = scores(law, torch.tensor([token]), "probability")
+        assert score.item() == pytest.approx(expected)
+
+
+def test_a_threshold_commits_all_that_reach_it_and_at_least_one():
+    backbone = Fake(context=False)
+    canvas = Batch.of(torch.full((1, 12), MASK))
+    law = torch.cat(list(Denoiser(backbone).laws(canvas, torch.ones(1, 12).bool())))
+    sure = law.exp().amax(-1).sort(descending=True).values
+    threshold = float(sure[4:6].mean())  # five pass
+    trace = [canvas.tokens]
+    sampled = confidence(
+        Denoiser(backbone, temperature=0.0),
+        canvas,
+        schedule=SCHEDULE,
+        noise=Noise(0),
+        steps=1,
+        threshold=threshold,
+        callback=lambda _, now: trace.append(now),
+    )
+    left = [int((now == MASK).sum()) for now in trace]
+    assert left == [12, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert sampled.nfe.item() == 8
+
+
+# ---- blocks -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["semi-ar", "semi-ar-confidence"])
+def test_blocks_are_filled_from_left_to_right(name):
+    canvas = blank()
+    outside = ~(canvas.free & (canvas.tokens == MASK))
+
+    def check(_, tokens):
+        done = (tokens != MASK) | outside
+        for row, fresh in zip(done, (tokens != canvas.tokens), strict=True):
+            if fresh.any():
+                block = int(fresh.nonzero().max()) // 5
+                assert row[: block * 5].all()
+
+    run(name, canvas, callback=check, batch_size=2)
+
+
+@pytest.mark.parametrize("inner", [ancestral, first_hitting, confidence])
+def test_one_block_is_the_inner_sampler(inner):
+    given = {"schedule": SCHEDULE, "noise": Noise(1), "steps": 7}
+    blocks = semi_autoregressive(
+        Denoiser(Fake()), blank(), block=100, inner=inner, **given
+    )
+    alone = inner(Denoiser(Fake()), blank(), **given)
+    assert torch.equal(blocks.tokens, alone.tokens)
+    assert torch.equal(blocks.nfe, alone.nfe)
+
+
+def test_blocks_share_the_steps():
+    canvas = Batch.of(torch.full((1, 40), MASK))
+    sampled = semi_autoregressive(
+        Denoiser(Fake()),
+        canvas,
+        block=10,
+        inner=confidence,
+        schedule=SCHEDULE,
+        noise=Noise(0),
+        steps=8,
+    )
+    assert sampled.nfe.item() == 8
+
+
+def test_a_block_has_positions():
+    with pytest.raises(UsageError, match="block is 0"):
+        semi_autoregressive(
+            Denoiser(Fake()),
+            blank(),
+            block=0,
+            schedule=SCHEDULE,
+            noise=Noise(0),
+            steps=1,
+        )
+
+
+# ---- the denoiser -------------------------------------------------------------
+
+
+def test_laws_are_normalised_without_mask_and_banned_tokens():
+    canvas = blank()
+    where = canvas.free & (canvas.tokens == MASK)
+    denoiser = Denoiser(Fake(), banned=[0, 3])
+    law = denoiser.log_probs(canvas, where)
+    assert law.shape == (int(where.sum()), VOCAB)
+    assert law.dtype == torch.float32
+    assert (law[:, [0, 3, MASK]] == -torch.inf).all()
+    logits = Fake().logits(Fake().hidden(canvas)[where])
+    rest = [i for i in range(VOCAB) if i not in (0, 3, MASK)]
+    torch.testing.assert_close(law[:, rest], logits[:, rest].log_softmax(-1))
+
+
+def test_banned_tokens_outside_the_vocabulary_are_an_error():
+    with pytest.raises(
+        UsageError, match=r"\[-1, 12\] are outside the vocabulary of 12"
+    ):
+        Denoiser(Fake(), banned=[12, 3, -1])
+    with pytest.raises(UsageError, match="every token is banned"):
+        Denoiser(Fake(), banned=range(MASK))
+
+
+def test_dropout_is_off_and_the_mode_comes_back():
+    class Module(torch.nn.Module, Fake):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+            Fake.__init__(self)
+            self.one, self.two = torch.nn.Dropout(), torch.nn.Dropout()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def logits(self, hidden):
+            assert not (self.training)
+            assert not (self.one.training)
+            assert not (self.two.training)
+            logits = Fake.logits(self, hidden) * self.scale
+            assert not logits.requires_grad
+            return logits
+
+    backbone = Module()
+    backbone.two.eval()
+    for name in NAMES:
+        run(name, backbone=backbone)
+        assert backbone.training
+        assert backbone.one.training
+        assert not backbone.two.training
+
+
+def test_the_names_of_the_reference_are_aliases():
+    assert ddpm is ancestral
+    assert ddpm_cache is ancestral
+
+
+def test_settings_are_bound_and_can_be_overridden():
+    bound = build_ancestral(SamplerConfig(steps=9, batch_size=3))
+    given = {"schedule": SCHEDULE, "noise": Noise(0)}
+    for steps, override in ((9, {}), (2, {"steps": 2})):
+        ours = bound(Denoiser(Fake()), blank(), **given, **override)
+        plain = ancestral(Denoiser(Fake()), blank(), **given, steps=steps)
+        assert torch.equal(ours.tokens, plain.tokens)
+        assert torch.equal(ours.nfe, plain.nfe)
+
+
+def test_conditions_and_positions_travel_with_their_rows():
+    canvas = replace(
+        blank(),
+        condition={"label": torch.arange(6)},
+        positions=torch.arange(17).expand(6, 17).unsqueeze(-1),
+    )
+    backbone = Fake()
+    run("first-hitting", canvas, backbone=backbone, batch_size=2)
+    ids = dict(zip(canvas.sample_id.tolist(), range(6), strict=True))
+    for batch, _ in backbone.calls:
+        rows = [ids[i] for i in batch.sample_id.tolist()]
+        assert batch.condition["label"].tolist() == rows
+        assert batch.positions.shape == (len(rows), 17, 1)
