@@ -1,0 +1,314 @@
+"""One optimiser step over all processes, on accelerate.
+
+`accelerate launch` decides what a process is: alone, one of DDP's, or one of FSDP2's.
+The module goes through ``accelerator.prepare``, so that its ``forward`` synchronises
+gradients; batches do not, because a `DataSource` already hands each process its rows.
+
+Letters: B rows of this process, n the processes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+
+from mdlm_core.config.schema import TrainConfig
+from mdlm_core.data.batch import Batch
+from mdlm_core.diffusion import Draw, Loss
+from mdlm_core.errors import ConfigError, TrainingError, UsageError
+from mdlm_core.kernels.ema import Ema
+from mdlm_core.kernels.noise import Noise, global_seed
+
+from . import state as live
+from .checkpoint import EMA, MODEL, OPTIMIZER
+from .optim import adamw, scale_gradients
+from .processes import gather_lists, sum_over_processes
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one optimiser step was."""
+
+    total: float
+    """The loss summed over the global batch, in nats."""
+    count: float
+    """What to divide it by."""
+    tokens: int
+    """Free tokens of the global batch."""
+    grad_norm: float
+    """Of the gradient of ``total / count``, before clipping."""
+    stop: bool
+    """Whether any process was asked to stop."""
+
+
+def start_processes(device: str | None) -> PartialState:
+    """Join the other processes of the run, if any, on `device`.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", "mps"; None lets accelerate choose.
+
+    Raises:
+        UsageError: if there is no such device.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if not launched and PartialState._shared_state:
+        # An earlier run of this process may have used another device or precision.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    if device is None or device == "auto":
+        return PartialState()
+    if device == "cpu":
+        return PartialState(cpu=True)
+    _check_device(device)
+    if ":" in device and not launched:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device
+    try:
+        return PartialState()
+    finally:
+        os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"device '{device}' cannot be used: {reason}. Leave out --device to take "
+            f"what is there, or give --device cpu"
+        ) from error
+
+
+class Engine:
+    """A module, its optimiser and its averaged weights, over all processes."""
+
+    def __init__(
+        self, module: nn.Module, accelerator: Accelerator, config: TrainConfig
+    ) -> None:
+        """Prepare `module`, which is as the task built it, on the CPU.
+
+        Raises:
+            ConfigError: if the launcher's set-up is none that is supported.
+        """
+        self.accelerator = accelerator
+        self.config = config
+        self.rank = accelerator.process_index
+        self.world = accelerator.num_processes
+        self._check_launch()
+        module.to(accelerator.device)
+        self.model, self.optimizer = accelerator.prepare(module, adamw(module, config))
+        self.module: nn.Module = accelerator.unwrap_model(self.model)
+        self.ema = (
+            Ema(self.module.named_parameters(), config.ema) if config.ema else None
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        device: torch.device = self.accelerator.device
+        return device
+
+    @property
+    def sharded(self) -> bool:
+        """Whether a process holds only parts of the parameters."""
+        return bool(self.accelerator.distributed_type == DistributedType.FSDP)
+
+    def _check_launch(self) -> None:
+        kind = self.accelerator.distributed_type
+        if kind == DistributedType.FSDP and not self.accelerator.is_fsdp2:
+            raise ConfigError(
+                "FSDP version 1 is not supported; add --fsdp_version 2 to "
+                "'accelerate launch'"
+            )
+        if kind == DistributedType.DEEPSPEED:
+            raise ConfigError(
+                "DeepSpeed is not supported yet; FSDP2 shards the same: accelerate "
+                "launch --use_fsdp --fsdp_version 2"
+            )
+        if self.config.batch_size % self.world:
+            raise ConfigError(
+                f"train.batch_size is {self.config.batch_size}; it must be a multiple "
+                f"of the number of processes, which is {self.world}"
+            )
+
+    # ---- one step ------------------------------------------------------------
+
+    def step(
+        self,
+        batch: Batch,
+        *,
+        step: int,
+        lr: float,
+        noise: Noise,
+        stop: Callable[[], bool],
+    ) -> StepResult:
+        """Do one optimiser step on this process's rows of a global batch.
+
+        The gradient is that of the summed loss over the free tokens of the *global*
+        batch: neither the number of processes nor how a batch is cut for accumulation
+        changes a token's weight.
+
+        Args:
+            batch: the rows.
+            step: optimiser steps done before.
+            lr: the learning rate.
+            noise: the run's generator.
+            stop: tells whether this process was asked to stop.
+
+        Raises:
+            TrainingError: if the loss or the gradient is not finite.
+        """
+        rows = self.rank * len(batch) + torch.arange(len(batch))
+        parts = [
+            (batch.select(cut).to(self.device), rows[cut].to(self.device))
+            for cut in self._cuts(len(batch))
+        ]
+        [free] = sum_over_processes([float(batch.free.sum())], self.device)
+        if free == 0:
+            raise TrainingError(
+                f"step {step + 1}: the batch has no free token to learn"
+            )
+        losses = []
+        for index, (part, its_rows) in enumerate(parts):
+            draw = Draw(
+                noise=noise, rows=its_rows, of=self.config.batch_size, step=step
+            )
+            last = index == len(parts) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                with global_seed(noise.child("dropout", step, index, self.rank)):
+                    loss: Loss = self.model(part, draw)
+                # DDP and FSDP2 average over the processes; here it is a sum.
+                self.accelerator.backward(loss.total * (self.world / free))
+            losses.append(loss)
+
+        total, count, stops = sum_over_processes(
+            [
+                float(sum(loss.total.detach().double() for loss in losses)),
+                float(sum(loss.count for loss in losses)),
+                float(stop()),
+            ],
+            self.device,
+        )
+        if not math.isfinite(total):
+            self._refuse("loss", step, [part for part, _ in parts], losses)
+        if count != free and count > 0:  # a task may count otherwise
+            scale_gradients(self.module, free / count)
+        norm = self._clip()
+        if not math.isfinite(norm) and self.accelerator.scaler is None:
+            self._refuse("gradient", step, [part for part, _ in parts], losses)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update()
+        return StepResult(total, max(count, 1.0), int(free), norm, stops > 0)
+
+    def _cuts(self, rows: int) -> list[slice]:
+        """Return the slices of near-equal size that accumulation works through."""
+        count = math.ceil(rows / (self.config.micro_batch or rows))
+        edges = [index * rows // count for index in range(count + 1)]
+        return [slice(*edge) for edge in itertools.pairwise(edges)]
+
+    def _clip(self) -> float:
+        norm = self.accelerator.clip_grad_norm_(
+            self.module.parameters(), self.config.clip or math.inf
+        )
+        if hasattr(norm, "full_tensor"):
+            norm = norm.full_tensor()
+        return float(norm)
+
+    def _refuse(
+        self, what: str, step: int, parts: list[Batch], losses: list[Loss]
+    ) -> None:
+        ids = gather_lists(_culprits(parts, losses))
+        shown = ", ".join(str(i) for i in ids[:8]) + (", ..." if len(ids) > 8 else "")
+        raise TrainingError(
+            f"the {what} of step {step + 1} is not finite (rows with sample_id {shown}"
+            f"); nothing was saved after the last checkpoint. Lower train.lr, raise "
+            f"train.warmup, or use train.precision=fp32"
+        )
+
+    # ---- what is saved -------------------------------------------------------
+
+    def collect(self) -> dict[str, dict[str, Tensor]]:
+        """Return everything a checkpoint holds, whole, on the CPU.
+
+        Every process must call it.
+        """
+        tensors = {
+            MODEL: live.collect(live.named_tensors(self.module)),
+            OPTIMIZER: live.collect_optimizer(self.optimizer.optimizer, self.module),
+        }
+        if self.ema is not None:
+            tensors[EMA] = live.collect(self.ema.weights)
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Mapping[str, Tensor]], what: str) -> None:
+        """Put back what `collect` returned.
+
+        Raises:
+            CheckpointError: if it belongs to another model.
+        """
+        live.restore(live.named_tensors(self.module), tensors[MODEL], what)
+        live.restore_optimizer(
+            self.optimizer.optimizer, self.module, tensors[OPTIMIZER], what
+        )
+        if self.ema is not None:
+            live.restore(self.ema.weights, tensors[EMA], f"{what} (its EMA)")
+
+    @contextmanager
+    def averaged(self, twin: nn.Module | None = None) -> Iterator[nn.Module]:
+        """Yield the module with its averaged weights, in evaluation mode.
+
+        Args:
+            twin: a new, whole module of the same kind, needed if this one is sharded.
+        """
+        if twin is not None:
+            values = live.collect(live.named_tensors(self.module))
+            if self.ema is not None:
+                values |= live.collect(self.ema.weights)
+            twin.load_state_dict(values)
+            yield twin.to(self.device).eval()
+            return
+        swap = self.ema.swapped(self.module) if self.ema else nullcontext()
+        self.module.eval()
+        try:
+            with swap:
+                yield self.module
+        finally:
+            self.module.train()
+
+    def counters(self) -> dict[str, Any]:
+        """Return what else a checkpoint holds: EMA's count, fp16's loss scale."""
+        scaler = self.accelerator.scaler
+        return {
+            "ema_updates": self.ema.updates if self.ema else 0,
+            "scaler": None if scaler is None else dict(scaler.state_dict()),
+        }
+
+    def restore_counters(self, saved: Mapping[str, Any]) -> None:
+        """Put back what `counters` returned."""
+        if self.ema is not None:
+            self.ema.updates = int(saved["ema_updates"])
+        if saved["scaler"] is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(dict(saved["scaler"]))
+
+
+def _culprits(parts: list[Batch], losses: list[Loss]) -> list[int]:
+    """Return the ids of the rows whose loss is not finite, or of all if none is."""
+    found: list[int] = []
+    for part, loss in zip(parts, losses, strict=True):
+        rows = loss.masked.nonzero()[:, 0][~loss.nll.isfinite()].unique()
+        found += part.sample_id[rows].tolist()
+    return found or [i for part in parts for i in part.sample_id.tolist()]
