@@ -149,8 +149,7 @@ class Parallel(Slow):
 
 
 @pytest.mark.parametrize("tokenizer", [Slow(), Parallel()])
-def test_every_way_to_encode_gives_the_same(tokenizer, monkeypatch):
-    monkeypatch.setattr(packing, "_CHUNK", 7)
+def test_every_way_to_encode_gives_the_same(tokenizer):
     fast, other = packed(DOCUMENTS), packed(DOCUMENTS, tokenizer=tokenizer)
     for split in SPLITS:
         assert np.array_equal(fast[split].tokens, other[split].tokens)
@@ -176,6 +175,12 @@ def test_rows_drop_or_pad_the_remainder():
         [*range(5, 10)],
     ]
     assert ten.cut(11, pad_id=99, remainder=False).shape == (0, 11)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 60, 1000])
+def test_documents_encoded_together_stay_apart(chunk):
+    encoded = packing.encode_documents(Parallel(), DOCUMENTS, eod=True, chunk=chunk)
+    assert [ids.tolist() for ids in encoded] == [[*d.encode(), 256] for d in DOCUMENTS]
 
 
 # ---- cache ------------------------------------------------------------------

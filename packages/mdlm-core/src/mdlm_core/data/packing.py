@@ -23,7 +23,6 @@ from mdlm_core.protocols import Tokenizer
 from .cache import cached
 from .split import SplitFacts
 
-_CHUNK = 1000  # documents encoded together
 _PAYS = 16 * 2**20  # bytes of text from which tokens are kept on disk
 _FORMAT = 1
 
@@ -59,21 +58,24 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 def encode_documents(
-    tokenizer: Tokenizer, documents: Iterable[str], *, eod: bool
+    tokenizer: Tokenizer, documents: Iterable[str], *, eod: bool, chunk: int = 1000
 ) -> Iterator[NDArray[Any]]:
-    """Yield the ids of each document, with the end of document after it if `eod`."""
+    """Yield the ids of each document, with the end of document after it if `eod`.
+
+    `chunk` documents are read and encoded at a time.
+    """
     dtype = token_dtype(tokenizer.vocab_size)
     end = np.array([tokenizer.eod_id] if eod else [], dtype=dtype)
     array = getattr(tokenizer, "encode_array", None)
     many = getattr(tokenizer, "encode_many", None)
     iterator = iter(documents)
-    while chunk := list(islice(iterator, _CHUNK)):
+    while texts := list(islice(iterator, chunk)):
         if array is not None:
-            encoded = [array(text) for text in chunk]
+            encoded = [array(text) for text in texts]
         elif many is not None:
-            encoded = many(chunk)
+            encoded = many(texts)
         else:
-            encoded = [tokenizer.encode(text) for text in chunk]
+            encoded = [tokenizer.encode(text) for text in texts]
         for ids in encoded:
             yield np.concatenate([np.asarray(ids, dtype=dtype), end])
 

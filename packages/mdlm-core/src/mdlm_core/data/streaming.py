@@ -28,6 +28,7 @@ from .tokenizers import build_tokenizer, utf8
 
 PROBE = 256
 """Documents looked at when a stream is opened."""
+_CHUNK = 32  # documents read ahead to be encoded together
 LEARN = 10_000
 """Documents that byte pairs are learned from."""
 
@@ -214,7 +215,7 @@ class StreamedSource:
         """Yield the full rows of one pass, and for validation the padded remainder."""
         length = self.length
         encoded = encode_documents(
-            self.tokenizer, self._side(split), eod=self.packing.eod
+            self.tokenizer, self._side(split), eod=self.packing.eod, chunk=_CHUNK
         )
         tokens: list[NDArray[Any]] = []
         owners: list[NDArray[Any]] = []
