@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mdlm_core.data.batch import Batch
 from mdlm_core.errors import ConfigError
+from mdlm_core.kernels.linear_cross_entropy import linear_cross_entropy
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, MaskingPolicy, Schedule
 
@@ -163,8 +164,6 @@ def masked_cross_entropy(backbone: Backbone, corrupted: Corrupted) -> Loss:
     weights = corrupted.weight[masked]
     head = getattr(backbone, "head", None)
     if type(head) is nn.Linear:  # a subclass may compute something else
-        from mdlm_core.kernels.linear_cross_entropy import linear_cross_entropy
-
         total, nll = linear_cross_entropy(
             states, head.weight, head.bias, targets, weights, backbone.mask_id
         )
