@@ -97,6 +97,11 @@ def _from_disk(loaded: Any, config: HuggingFaceConfig) -> Any:
                 f"are {', '.join(loaded)}; name one with data.split"
             )
         loaded = loaded[config.split]
+    elif config.split != str(loaded.split or "train"):
+        raise DataError(
+            f"data set '{config.path}' is one split, '{loaded.split or 'train'}', and "
+            f"data.split is '{config.split}'; set data.split to it"
+        )
     return loaded.to_iterable_dataset() if config.streaming else loaded
 
 
