@@ -46,6 +46,12 @@ class Bound:
     estimator: str
 
     @property
+    def evaluations(self) -> int:
+        """Forward passes of rows; the chain needs one for each token of a draw."""
+        each = self.tokens if self.estimator == "any-order" else self.rows
+        return each * self.draws
+
+    @property
     def bits_per_byte(self) -> float:
         """Nats per token over ln 2 and over the bytes of a token; nan if not known."""
         return self.nats * self._bits

@@ -45,6 +45,15 @@ class LoadedRun:
     checkpoint: Path
 
     @property
+    def data(self) -> dict[str, Any]:
+        """What identified the data when the run was made, empty if not known."""
+        path = RunFolder(self.folder).data
+        if not path.is_file():
+            return {}
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return card
+
+    @property
     def backbone(self) -> Backbone:
         """The denoiser."""
         return cast("Backbone", self.module.backbone)
@@ -186,12 +195,3 @@ def _device(device: str) -> torch.device:
         raise UsageError(
             f"device '{device}' cannot be used: {reason}. Give --device cpu"
         ) from error
-
-
-def data_card(path: Path) -> dict[str, Any]:
-    """Return what identified the data when the run was made, empty if not known."""
-    folder = RunFolder(path)
-    if not folder.data.is_file():
-        return {}
-    card: dict[str, Any] = json.loads(folder.data.read_text(encoding="utf-8"))
-    return card

@@ -119,6 +119,29 @@ def train(
         return _go(loop, stack, say)
 
 
+def describe(config: RunConfig, catalog: Catalog) -> list[str]:
+    """Build data and model, train nothing, and say in lines what they are."""
+    source: DataSource = catalog.build("dataset", config.data)
+    task: Task = catalog.build("task", config.task, run=config, catalog=catalog)
+    module = _build(config, source, task)
+    train, length = config.train, source.length
+    count = sum(parameter.numel() for parameter in module.parameters())
+    rows = source.size("train")
+    lines = [
+        f"model {config.model.name}: {count:,} parameters, "
+        f"{source.tokenizer.vocab_size} token ids",
+        f"data {config.data.name}: rows of {length} tokens",
+        f"training: {train.steps} steps of {train.batch_size} rows, "
+        f"{train.steps * train.batch_size * length:,} tokens",
+    ]
+    if rows is not None:
+        next(iter(source.batches("train", size=train.batch_size, seed=config.seed)))
+        epochs = train.steps * train.batch_size / rows
+        lines[1] += f", {rows:,} to learn from, {source.size('validation'):,} held out"
+        lines[2] += f", {epochs:.1f} times the data"
+    return lines
+
+
 class _Say:
     """Print, or not."""
 
