@@ -129,8 +129,15 @@ def origins_of(config: RunConfig, layer: Layer) -> dict[str, str]:
     }
 
 
-def read_run(path: str | Path, catalog: Catalog) -> RunConfig:
+def read_run(
+    path: str | Path, catalog: Catalog, *, sets: Iterable[str] = ()
+) -> RunConfig:
     """Read the settings of a run from its folder, or from its ``config.yaml``.
+
+    Args:
+        path: the folder, or the file.
+        catalog: what can be chosen.
+        sets: ``path=value`` texts on top of what the file says, low to high.
 
     Raises:
         ConfigError: if there is no ``config.yaml``, or a setting is not valid.
@@ -139,4 +146,5 @@ def read_run(path: str | Path, catalog: Catalog) -> RunConfig:
     file = path / "config.yaml" if path.is_dir() else path
     if not file.is_file():
         raise ConfigError(f"'{path}' is no run: there is no '{file}'")
-    return structure(merge(default_layer(), file_layer(file)), catalog)
+    layer = merge(default_layer(), file_layer(file))
+    return structure(merge(layer, set_layer(sets)), catalog)
