@@ -150,9 +150,15 @@ def _flex(pad: Tensor | None, documents: Tensor | None) -> Attention:
         return seen
 
     mask = create_block_mask(visible, rows, None, length, length, device=some.device)
-    function = _flex_function(fused=some.device.type == "cuda")
+    fused = some.device.type == "cuda"
+    function = _flex_function(fused=fused)
 
     def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if not fused and torch.is_grad_enabled() and q.requires_grad:
+            raise ConfigError(
+                f"model.attention=flex has no gradients on {q.device.type}: set "
+                "model.attention=sdpa to train here"
+            )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*without torch.compile.*")
             out: Tensor = function(q, k, v, block_mask=mask)
@@ -165,8 +171,8 @@ def _flex(pad: Tensor | None, documents: Tensor | None) -> Attention:
 def _flex_function(*, fused: bool) -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    compiled: Callable[..., Any] = torch.compile(flex_attention)
-    return compiled if fused else flex_attention
+    function: Any = flex_attention
+    return torch.compile(function) if fused else function
 
 
 def _flash(pad: Tensor | None, documents: Tensor | None) -> Attention:
@@ -177,7 +183,8 @@ def _flash(pad: Tensor | None, documents: Tensor | None) -> Attention:
 
         def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-            return flash_attn_func(q, k, v).transpose(1, 2)
+            out: Tensor = flash_attn_func(q, k, v)
+            return out.transpose(1, 2)
 
         return run
 
@@ -209,12 +216,16 @@ def sequences(
     assert some is not None
     there = torch.ones_like(some, dtype=torch.bool) if pad is None else ~pad
     order = there.flatten().nonzero().squeeze(1)
-    name = order // some.shape[1]  # the row
+    if not len(order):
+        return order, order.new_zeros(1, dtype=torch.int32), 0
+    row = order // some.shape[1]
+    new = row.diff() != 0
     if documents is not None:
-        _, kinds = documents.flatten()[order].unique(return_inverse=True)
-        name = name * (len(order) + 1) + kinds
-        name, by_name = name.sort(stable=True)
-        order = order[by_name]
-    sizes = name.unique_consecutive(return_counts=True)[1]
-    bounds = F.pad(sizes.cumsum(0), (1, 0)).int()
-    return order, bounds, int(sizes.max()) if len(sizes) else 0
+        document = documents.flatten()[order]
+        by_document = document.argsort(stable=True)
+        by_both = by_document[row[by_document].argsort(stable=True)]
+        order, document = order[by_both], document[by_both]
+        new = new | (document.diff() != 0)  # rows are as many as before, in order
+    starts = F.pad(new.nonzero().squeeze(1) + 1, (1, 0))
+    bounds = F.pad(starts, (0, 1), value=len(order)).int()
+    return order, bounds, int(bounds.diff().max())

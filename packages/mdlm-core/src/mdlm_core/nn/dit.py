@@ -83,7 +83,8 @@ class DiT(nn.Module):
                 x = checkpoint(block, x, c, around, use_reentrant=False)
             else:
                 x = block(x, c, around)
-        return self.norm(x, shift, scale)
+        states: Tensor = self.norm(x, shift, scale)
+        return states
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return ``(N, V)`` for states ``(N, D)``."""
@@ -101,10 +102,13 @@ class DiT(nn.Module):
             UsageError: if the model is conditioned on time and `t` is None.
         """
         if not self.time_conditioned:
-            return self.noise_level(torch.zeros(1, device=batch.tokens.device))
-        if t is None:
+            sigma = torch.zeros(1, device=batch.tokens.device)
+        elif t is None:
             raise UsageError("this model is conditioned on time: pass t, one per row")
-        return self.noise_level(-torch.log1p(-(1 - _SIGMA_EPS) * t))
+        else:
+            sigma = -torch.log1p(-(1 - _SIGMA_EPS) * t)
+        condition: Tensor = self.noise_level(sigma)
+        return condition
 
     def _surroundings(self, batch: Batch, x: Tensor) -> Surroundings:
         """Work out once what all blocks need to know about the positions."""
@@ -174,8 +178,9 @@ class Block(nn.Module):
         qkv = self.qkv(x).view(rows, length, 3, self.heads, -1)
         q, k = rotate(qkv[:, :, :2], around.angles).permute(2, 0, 3, 1, 4)
         v = qkv[:, :, 2].transpose(1, 2)  # (B, H, L, K)
-        y = around.attention(q, k, v)
-        return self.out(y.transpose(1, 2).reshape(rows, length, width))
+        y = around.attention(q, k, v).transpose(1, 2)
+        out: Tensor = self.out(y.reshape(rows, length, width))
+        return out
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
