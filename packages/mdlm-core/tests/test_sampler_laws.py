@@ -286,7 +286,7 @@ def float32_race(t, dt, draws, seed):
 
 
 @pytest.mark.parametrize(
-    ("dt", "draws", "share"), [(1e-3, 800_000, 0.75), (1e-4, 2_000_000, 0.55)]
+    ("dt", "draws", "share"), [(1e-3, 600_000, 0.75), (1e-4, 1_000_000, 0.55)]
 )
 def test_float32_gumbel_reveals_too_rarely_and_ours_does_not(dt, draws, share):
     """The published shares, 0.75 and 0.55 of the true rate, are for Zipf's own law."""
@@ -294,7 +294,7 @@ def test_float32_gumbel_reveals_too_rarely_and_ours_does_not(dt, draws, share):
     drawn = float32_race(t, dt, draws, seed=1)
     rate = dt / t
     hits = int((drawn < 16).sum())
-    assert hits / draws / rate == pytest.approx(share, abs=0.06)
+    assert hits / draws / rate == pytest.approx(share, abs=0.12)
     law = torch.tensor([rate, 1 - rate]).double()
     assert chi_square_p(torch.tensor([hits, draws - hits]), law) < 1e-6
 

@@ -16,6 +16,7 @@ from mdlm_core.config.components import (
 from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion import LogLinear
 from mdlm_core.errors import UsageError
+from mdlm_core.kernels.categorical import truncate
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.samplers import (
     Denoiser,
@@ -349,6 +350,37 @@ def test_no_tensor_over_positions_and_vocabulary(name, monkeypatch):
             part, _ = run(name, canvas, backbone=Fake(vocab, vocab - 1), steps=steps)
         assert watch.size <= 8 * vocab < rows * length * vocab
         assert torch.equal(whole.tokens, part.tokens)
+
+
+# ---- the same draws, written plainly ---------------------------------------------
+
+
+def textbook(backbone, canvas, *, noise, steps, **settings):
+    """Walk over all T steps with the full (B, L, V), and draw by a plain CDF."""
+    tokens = canvas.tokens
+    times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    rates = SCHEDULE.mask_rate(times)
+    when = noise.child("when").uniform(canvas.sample_id, canvas.length)
+    what = noise.child("what").uniform(canvas.sample_id, canvas.length)
+    survival = 1.0
+    for i in range(steps, 0, -1):
+        survival = survival * rates[i - 1] / rates[i]
+        masked = canvas.free & (tokens == backbone.mask_id)
+        logits = backbone.logits(backbone.hidden(canvas.with_tokens(tokens)))
+        logits[..., backbone.mask_id] = -torch.inf
+        law = truncate(logits.log_softmax(-1).flatten(0, 1), **settings)
+        edges = law.double().exp().cumsum(-1).view(logits.shape)
+        drawn = (edges <= (what.unsqueeze(-1) * edges[..., -1:])).sum(-1)
+        tokens = torch.where(masked & (when >= survival), drawn, tokens)
+    return tokens
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "top_p": 0.8}])
+@pytest.mark.parametrize("steps", [1, 6, 300])
+def test_ancestral_equals_the_walk_over_all_steps(steps, settings):
+    plain = textbook(Fake(), blank(), noise=Noise(2), steps=steps, **settings)
+    (tokens, _), _ = run("ancestral", seed=2, steps=steps, **settings)
+    assert torch.equal(tokens, plain)
 
 
 # ---- times --------------------------------------------------------------------

@@ -14,6 +14,13 @@ from torch import Tensor
 from mdlm_core.protocols import Tokenizer
 
 MASK = "▒"
+_CONTROL = dict.fromkeys((*range(32), *range(127, 160)), "�")
+del _CONTROL[ord("\n")], _CONTROL[ord("\t")]
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters replaced, safe to show in a terminal."""
+    return text.translate(_CONTROL)
 
 
 class LiveView:
@@ -58,7 +65,9 @@ class LiveView:
         masked = int((tokens == self.tokenizer.mask_id).sum())
         view = Text(f"evaluation {step}, {masked} masked", style="bold")
         for ids in tokens[: self.rows].tolist():
-            row = Text(self.tokenizer.decode(ids, mask=MASK), style="not bold")
+            row = Text(
+                printable(self.tokenizer.decode(ids, mask=MASK)), style="not bold"
+            )
             row.highlight_regex(f"{MASK}+", "dim")
             view.append("\n").append_text(row)
         if len(tokens) > self.rows:
