@@ -99,23 +99,20 @@ class Plugins:
     def load(self, point: EntryPoint) -> PluginRecord:
         """Load one entry point; what goes wrong is in the record."""
         record = PluginRecord(point.name, point.value)
-        if point.dist is not None:
-            record.dist, record.version = point.dist.name, point.dist.version
-        if reason := _switched_off(point.name):
-            record.fail("disabled", reason)
-        elif reason := _fence(point):
-            record.fail("incompatible", reason)
-        else:
-            start = time.perf_counter()
-            try:
-                module = point.load()
-            except (Exception, SystemExit) as error:
-                record.fail("failed", error)
+        self.records.append(record)
+        start = time.perf_counter()
+        try:
+            if point.dist is not None:
+                record.dist, record.version = point.dist.name, point.dist.version
+            if reason := _switched_off(point.name):
+                record.fail("disabled", reason)
+            elif reason := _fence(point):
+                record.fail("incompatible", reason)
             else:
-                self.add(point.name, module, record=record)
-            record.ms = 1000 * (time.perf_counter() - start)
-        if record not in self.records:
-            self.records.append(record)
+                self._register(point.name, point.load(), record)
+        except (Exception, SystemExit) as error:
+            record.fail("failed", error)
+        record.ms = 1000 * (time.perf_counter() - start)
         return record
 
     def add(
@@ -125,16 +122,22 @@ class Plugins:
         record = record or PluginRecord(name, getattr(module, "__name__", repr(module)))
         self.records.append(record)
         try:
-            self._manager.register(module, name=name)
+            self._register(name, module, record)
+        except (Exception, SystemExit) as error:
+            record.fail("failed", error)
+        return record
+
+    def _register(self, name: str, module: object, record: PluginRecord) -> None:
+        """Register `module` and keep its specs; if one hook fails, none is kept."""
+        self._manager.register(module, name=name)
+        try:
             self._manager.check_pending()
             for hook in hooks.HOOK_OF_KIND.values():
                 record.specs += self._collect(hook, module)
-        except (Exception, SystemExit) as error:
-            record.fail("failed", error)
+        except (Exception, SystemExit):
             record.specs.clear()
-            if self._manager.is_registered(module):
-                self._manager.unregister(module)
-        return record
+            self._manager.unregister(module)
+            raise
 
     def _collect(self, hook: str, module: object) -> list[Spec]:
         caller = getattr(self._manager.hook, hook)

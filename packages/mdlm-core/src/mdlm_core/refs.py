@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from .errors import PluginError
+from .errors import MdlmError, PluginError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,20 @@ class Ref:
         Raises:
             PluginError: if the module cannot be imported or lacks the attribute.
         """
-        module, _, attribute = self.target.partition(":")
+        name, _, attribute = self.target.partition(":")
         try:
-            return getattr(import_module(module), attribute)
-        except ImportError as error:
-            raise PluginError(f"'{self.target}' cannot be imported: {error}") from error
+            module = import_module(name)
+        except MdlmError:
+            raise
+        except (Exception, SystemExit) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise PluginError(
+                f"'{self.target}' cannot be imported: {reason}"
+            ) from error
+        try:
+            return getattr(module, attribute)
         except AttributeError as error:
-            raise PluginError(f"module '{module}' has no '{attribute}'") from error
+            raise PluginError(f"module '{name}' has no '{attribute}'") from error
 
     def __str__(self) -> str:
         return self.target

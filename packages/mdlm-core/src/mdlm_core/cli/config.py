@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -100,11 +99,12 @@ def cp(
     preset: Annotated[str, typer.Argument(metavar="PRESET", help="Its name.")],
     target: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")],
 ) -> None:
-    """Copy a preset to a file that you can edit and give to --config."""
-    package, _, path = load_catalog().preset(preset).path.partition(":")
-    text = resources.files(package).joinpath(path).read_text("utf-8")
+    """Copy a preset to a file to edit: every setting, with what it means."""
+    config = resolve(load_catalog(), preset=preset).config
+    texts = {setting.path: setting.help for setting in describe_run(config)}
+    text = f"# The settings of preset {preset}.\n" + to_yaml(config, texts)
     if target.is_dir():
-        target = target / Path(path).name
+        target = target / f"{preset.replace('/', '-')}.yaml"
     try:
         with target.open("x", encoding="utf-8") as file:
             file.write(text)

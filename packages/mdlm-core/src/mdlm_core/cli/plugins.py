@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mdlm_core import __version__
-from mdlm_core.catalog import FIRST_PARTY, PLURAL, is_strict
-from mdlm_core.errors import PluginError, UsageError
+from mdlm_core.catalog import FIRST_PARTY, PLURAL, Catalog, is_strict
+from mdlm_core.config.layers import preset_layer
+from mdlm_core.errors import MdlmError, PluginError, UsageError
 from mdlm_core.plugins import PluginRecord, Plugins
-from mdlm_core.specs import ComponentSpec
+from mdlm_core.specs import CommandSpec, ComponentSpec, PresetSpec, Spec
 
 from .options import Json
 from .tables import print_table
@@ -45,7 +46,14 @@ def list_plugins(as_json: Json = False) -> None:
 @app.command()
 def doctor(name: Name) -> None:
     """Say what is wrong with a plugin: version fence, import, hooks, references."""
-    record = _find(name)
+    plugins = Plugins().discover()
+    records = _find(name, plugins)
+    for record in records:
+        _examine(record, plugins)
+    print("\nall right")
+
+
+def _examine(record: PluginRecord, plugins: Plugins) -> None:
     print(f"plugin   {record.name}")
     print(f"target   {record.target}")
     print(f"package  {f'{record.dist} {record.version}'.strip() or 'not installed'}")
@@ -56,22 +64,23 @@ def doctor(name: Name) -> None:
         if record.details:
             print("\n" + record.details.rstrip())
         raise PluginError(f"plugin {record.label} is {record.status}: {record.error}")
-    broken = 0
+    broken, catalog = 0, Catalog(plugins)
     print("\nprovides")
     for spec in record.specs:
-        problem = _reference_problem(spec)
+        problem = _claim_problem(spec, catalog) or _reference_problem(spec)
         broken += bool(problem)
-        state = problem or "all right"
-        print(f"  {spec.kind} {spec.name}: {state}")
+        print(f"  {spec.kind} {spec.name}: {problem or 'all right'}")
     if broken:
-        raise PluginError(f"{broken} things that {record.label} provides do not load")
-    print("\nall right")
+        raise PluginError(
+            f"{broken} of {len(record.specs)} things that {record.label} provides "
+            f"cannot be used"
+        )
 
 
 @app.command()
 def check(name: Name) -> None:
     """Run the quick laws of the plugin contract on a plugin."""
-    record = _find(name)
+    record = _find(name, Plugins().discover())[0]
     if record.status != "loaded":
         raise PluginError(f"plugin {record.label} is {record.status}: {record.error}")
     from mdlm_core.testing import check as run_laws
@@ -88,11 +97,10 @@ def check(name: Name) -> None:
         raise PluginError(f"{record.name} breaks {counts['broken']} laws")
 
 
-def _find(name: str) -> PluginRecord:
-    plugins = Plugins().discover()
-    for record in plugins.records:
-        if record.name == name.removeprefix("mdlm-"):
-            return record
+def _find(name: str, plugins: Plugins) -> list[PluginRecord]:
+    name = name.replace("_", "-").removeprefix("mdlm-")
+    if found := [record for record in plugins.records if record.name == name]:
+        return found
     if name in FIRST_PARTY:
         raise UsageError(
             f"'{name}' comes with mdlm-{name}, which is not installed. "
@@ -108,16 +116,27 @@ def _fence_text(record: PluginRecord) -> str:
     return "its requirement on mdlm-core is met" if record.dist else "no requirement"
 
 
-def _reference_problem(spec: Any) -> str:
-    """Import what a spec refers to, and say what goes wrong."""
-    refs = [spec.factory, spec.config] if isinstance(spec, ComponentSpec) else []
-    if spec.kind == "command":
-        refs = [spec.app]
-    for ref in refs:
-        try:
-            ref.load()
-        except (Exception, SystemExit) as error:
-            return f"'{ref}' does not load: {type(error).__name__}: {error}"
+def _claim_problem(spec: Spec, catalog: Catalog) -> str:
+    """Say if another plugin claims the name of a spec."""
+    try:
+        chosen = catalog.get(spec.kind, spec.name)
+    except PluginError as error:
+        return str(error)
+    return "" if chosen is spec else "hidden, because core has one of that name"
+
+
+def _reference_problem(spec: Spec) -> str:
+    """Import or read what a spec refers to, and say what goes wrong."""
+    try:
+        if isinstance(spec, ComponentSpec):
+            spec.config.load()
+            spec.factory.load()
+        elif isinstance(spec, CommandSpec):
+            spec.app.load()
+        elif isinstance(spec, PresetSpec):
+            preset_layer(spec)
+    except MdlmError as error:
+        return str(error)
     return ""
 
 

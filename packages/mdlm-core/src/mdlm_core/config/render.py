@@ -28,6 +28,10 @@ for _name, _pattern, _first in SCALARS:
     )
 
 
+_BREAK = re.compile("[\n\r\x85\u2028\u2029]")
+"""What YAML takes for the end of a line."""
+
+
 def to_dict(config: Any) -> Tree:
     """Return settings as nested mappings of plain values.
 
@@ -55,20 +59,21 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def to_yaml(config: Any, origins: Mapping[str, str] | None = None) -> str:
+def to_yaml(config: Any, comments: Mapping[str, str] | None = None) -> str:
     """Return settings as YAML.
 
     Args:
         config: a dataclass of settings, or a mapping as `to_dict` returns it.
-        origins: dotted path -> origin; written as a comment behind each leaf.
+        comments: dotted path -> text on one line, such as where a setting comes
+            from; written behind each leaf.
     """
     tree = dict(config) if isinstance(config, Mapping) else to_dict(config)
     lines = list(_lines(tree, "", 0))
-    if not origins:
+    if not comments:
         return "".join(f"{text}\n" for _, text in lines)
-    width = min(48, max((len(text) for path, text in lines if path in origins)))
+    width = min(48, max((len(text) for path, text in lines if path in comments)))
     return "".join(
-        f"{text:<{width}}  # {origins[path]}\n" if path in origins else f"{text}\n"
+        f"{text:<{width}}  # {comments[path]}\n" if path in comments else f"{text}\n"
         for path, text in lines
     )
 
@@ -88,7 +93,7 @@ def _lines(tree: Mapping[str, Any], path: str, depth: int) -> list[tuple[str, st
 def _inline(value: Any) -> str:
     """Return a value as YAML on one line."""
     text = _dump(value, None)
-    return text if "\n" not in text else _dump(value, '"')
+    return _dump(value, '"') if _BREAK.search(text) else text
 
 
 def _dump(value: Any, style: str | None) -> str:

@@ -224,12 +224,17 @@ class _Structure:
 
     # ---- errors --------------------------------------------------------------
 
-    def origin(self, path: str) -> str:
-        """Return where a setting comes from, ready to end a message with."""
+    def origin_of(self, path: str) -> str:
+        """Return where a setting, or something in it, comes from."""
         for known, origin in self.origins.items():
             if known == path or known.startswith(path + "."):
-                return "" if origin == DEFAULT else f" (from {origin})"
-        return ""
+                return origin
+        return DEFAULT
+
+    def origin(self, path: str) -> str:
+        """Return where a setting comes from, ready to end a message with."""
+        origin = self.origin_of(path)
+        return "" if origin == DEFAULT else f" (from {origin})"
 
     def wrong(self, path: str, value: object, expected: str) -> NoReturn:
         hint = ""
@@ -284,10 +289,10 @@ class _Structure:
         found = []
         for name in known:
             if re.search(rf"\b{re.escape(name)}\b", message):
-                origin = self.origin(join(path, name))
-                if origin and origin not in found:
+                origin = self.origin_of(join(path, name))
+                if origin != DEFAULT and origin not in found:
                     found.append(origin)
-        return "".join(found)
+        return f" (from {', '.join(found)})" if found else ""
 
 
 _YAML_1_1 = {"on": True, "yes": True, "y": True, "1": True, "1.0": True} | {
