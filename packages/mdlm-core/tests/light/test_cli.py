@@ -103,10 +103,8 @@ def haiku(distribution):
 def test_help_lists_plugin_commands_without_importing_them(mdlm, haiku):
     (haiku / "cli.py").write_text("open('imported', 'w')\n" + APP)
     done = mdlm("--help", MDLM_PLUGINS="haiku")
-    assert "haiku       Write verse." in done.stdout
-    assert (
-        "lost        (unavailable: there is no module 'mdlm_haiku.no')" in done.stdout
-    )
+    assert "  haiku  Write verse." in done.stdout
+    assert "  lost   (unavailable: there is no module 'mdlm_haiku.no')" in done.stdout
     assert not (haiku.parent / "imported").exists()
     assert not os.path.exists("imported")
     assert done.stdout.count("  train ") == 1
@@ -152,7 +150,7 @@ def test_options_have_one_spelling_each():
     names = []
     for value in vars(options).values():
         for item in getattr(value, "__metadata__", ()):
-            names += item.param_decls
+            names += [item.default, *(item.param_decls or ())]
             assert item.help.endswith(".")
     assert len(names) == len(set(names))
     assert {
@@ -192,7 +190,7 @@ def test_version(capsys):
         (["config", "shwo"], "Did you mean 'show'?; see 'mdlm config --help'"),
         (["config", "show", "--orgins"], "No such option: --orgins"),
         (["config", "cp", "default"], "issing argument 'FILE'"),
-        (["config", "show", "--seed", "x"], "'x' is not a valid int"),
+        (["config", "show", "--seed", "x"], "invalid value for '--seed'"),
         (["list", "modle"], "did you mean 'model'?"),
         (["list", "zzzzz"], "there is no kind 'zzzzz'. The kinds are: task, model"),
         (["list", "model", "dti"], "did you mean 'dit'?"),
@@ -367,6 +365,8 @@ def test_config_cp_writes_once(capsys, tmp_path, catalog):
     assert run(["config", "cp", "dit-small", str(target)]) == 0
     copied = resolve(catalog, files=[target]).config
     assert copied == resolve(catalog, preset="dit-small").config
+    assert "  steps: 1000000 " in target.read_text()
+    assert "# Optimiser steps.\n" in target.read_text()
     capsys.readouterr()
     assert run(["config", "cp", "default", str(target)]) == 2
     assert "exists already" in capsys.readouterr().err
