@@ -61,21 +61,27 @@ def start_processes(device: str | None) -> PartialState:
     Raises:
         UsageError: if there is no such device.
     """
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if not launched and PartialState._shared_state:
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1 and PartialState._shared_state:
         # An earlier run of this process may have used another device or precision.
         AcceleratorState._reset_state(reset_partial_state=True)
-    if device is None or device == "auto":
-        return PartialState()
-    if device == "cpu":
-        return PartialState(cpu=True)
-    _check_device(device)
-    if ":" in device and not launched:
+    if device in (None, "auto"):
+        # Told nothing, accelerate does not join processes that have no GPU.
+        device = "cpu" if world > 1 and not torch.accelerator.is_available() else None
+    if device is not None:
+        _check_device(device)
+    if device is not None and ":" in device and world == 1:
         os.environ["ACCELERATE_TORCH_DEVICE"] = device
     try:
-        return PartialState()
+        state = PartialState(cpu=device == "cpu")
     finally:
         os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+    if state.num_processes != world:
+        raise UsageError(
+            f"the launcher started {world} processes, but accelerate sees "
+            f"{state.num_processes}; on a machine without a GPU add --device cpu"
+        )
+    return state
 
 
 def _check_device(device: str) -> None:

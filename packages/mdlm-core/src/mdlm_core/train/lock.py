@@ -46,6 +46,15 @@ class FolderLock:
             self._file = None
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the lock of `folder` now."""
+    path = folder / NAME
+    if not path.is_file():
+        return False
+    with path.open("r+", encoding="utf-8") as file:
+        return not _try_lock(file)
+
+
 if os.name == "nt":
     import msvcrt
 
