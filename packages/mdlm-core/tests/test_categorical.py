@@ -51,6 +51,12 @@ def test_each_token_owns_an_interval_as_long_as_its_probability(size):
     assert torch.equal(categorical(rows, edges[1:] - margin), tokens)
 
 
+def test_a_token_owns_the_lower_end_of_its_interval():
+    law = torch.zeros(1024)  # four blocks of 256 tokens, edges exact
+    u = torch.arange(1024, dtype=torch.float64) / 1024
+    assert torch.equal(categorical(law.expand(1024, 1024), u), torch.arange(1024))
+
+
 def test_a_token_far_rarer_than_float32_uniforms_is_reached():
     law = torch.full((1, 600), -torch.inf)
     law[0, 0], law[0, 599] = 0.0, math.log(1e-12)  # next to one of probability 1
