@@ -20,7 +20,7 @@ from mdlm_core.diffusion import (
     exact_counts,
     subs,
 )
-from mdlm_core.diffusion.likelihood import draw_error
+from mdlm_core.diffusion.likelihood import draw_error, hide_some
 from mdlm_core.errors import ConfigError, DataError
 from mdlm_core.kernels.noise import Noise
 
@@ -281,6 +281,27 @@ def test_continuous_time_never_draws_an_empty_mask():
         Watching(3), copies([0, 0, 1], 500), schedule=LogLinear(), draws=20, noise=NOISE
     )
     assert min(least) == 1
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.5, 0.9])
+def test_masks_that_hide_something_have_their_conditional_law(rate):
+    # positions 0, 2, 3 of 4 are free: m^j (1 - m)^(3 - j) over the chance of any
+    rows, free = 60_000, torch.tensor([True, False, True, True])
+    keys = NOISE.uniform(torch.arange(rows), 4)
+    rates = torch.full((rows,), rate).double()
+    masked, chance = hide_some(keys, free.expand(rows, 4), rates)
+    torch.testing.assert_close(chance, torch.full_like(chance, 1 - (1 - rate) ** 3))
+    assert not masked[:, 1].any()
+    chi2 = 0.0
+    for pattern in product([False, True], repeat=3):
+        same = masked[:, free] == torch.tensor(pattern)
+        seen, j = int(same.all(1).sum()), sum(pattern)
+        if j == 0:
+            assert seen == 0
+            continue
+        expected = rows * rate**j * (1 - rate) ** (3 - j) / float(chance[0])
+        chi2 += (seen - expected) ** 2 / expected
+    assert chi2 < 27.9  # 1 - 1e-4 quantile at 6 degrees of freedom
 
 
 def test_the_chain_evaluates_each_token_once():

@@ -12,6 +12,7 @@ from mdlm_core.diffusion import (
     Draw,
     LogLinear,
     corrupt_for_training,
+    exact_counts,
     masked_cross_entropy,
     nelbo,
 )
@@ -124,6 +125,19 @@ def test_the_whole_step_is_the_references(build):
         MASK,
     )
     torch.testing.assert_close(loss.total / loss.count, textbook, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("time_conditioned", [False, True])
+def test_a_new_model_costs_ln_of_the_tokens(time_conditioned):
+    config = DiTConfig(
+        blocks=1, width=8, heads=2, cond_width=8, time_conditioned=time_conditioned
+    )
+    model = made(lambda: DiT(config, vocab_size=50258, mask_id=50257, length=LENGTH))
+    measured = exact_counts(model, a_batch(), draws=2, noise=Noise(0))
+    mean, error = measured.per_token()
+    assert mean == pytest.approx(math.log(50257), abs=1e-5)
+    assert mean == pytest.approx(10.825, abs=1e-3)
+    assert error < 1e-5
 
 
 class Largest(TorchDispatchMode):

@@ -172,7 +172,7 @@ def continuous_time(
             u = _stratum(keyed, draw, draws, noise)
             rate, weight = _rate_and_weight(u, schedule)
             keys = noise.child("mask", draw).uniform(keyed.sample_id, batch.length)
-            masked, chance = _hide_some(keys, batch.free, rate)
+            masked, chance = hide_some(keys, batch.free, rate)
             t = schedule.time_of(rate)
             nats = _cross_entropy(backbone, batch, masked, masked, t)
             values.append(nats * weight * chance)
@@ -261,7 +261,7 @@ def _rate_and_weight(u: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
     return rate, weight * length
 
 
-def _hide_some(keys: Tensor, free: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+def hide_some(keys: Tensor, free: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
     """Hide free positions with chance `rate` each, given that at least one is hidden.
 
     The smallest of n uniform keys is moved to its law below `rate`, and the others,

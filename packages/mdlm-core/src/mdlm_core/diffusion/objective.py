@@ -157,6 +157,7 @@ def masked_cross_entropy(backbone: Backbone, corrupted: Corrupted) -> Loss:
 
     A head that is a plain `nn.Linear`, at ``backbone.head``, goes through the fused
     kernel; any other is applied in chunks that the backward pass computes again.
+    Gradients go to the backbone, and to the weights if a policy learns them.
     """
     masked = corrupted.masked
     states = backbone.hidden(corrupted.batch, corrupted.t)[masked]  # (N, D)
@@ -165,8 +166,10 @@ def masked_cross_entropy(backbone: Backbone, corrupted: Corrupted) -> Loss:
     head = getattr(backbone, "head", None)
     if type(head) is nn.Linear:  # a subclass may compute something else
         total, nll = linear_cross_entropy(
-            states, head.weight, head.bias, targets, weights, backbone.mask_id
+            states, head.weight, head.bias, targets, weights.detach(), backbone.mask_id
         )
+        if weights.requires_grad:  # of a policy that learns; the value added is zero
+            total = total + (nll * (weights - weights.detach())).sum()
     else:
         nll = chunked_nll(backbone, states, targets)
         total = (nll * weights).sum()

@@ -150,15 +150,9 @@ class CosineSquared(NoiseSchedule):
         return 2 * HALF_PI * torch.sin(HALF_PI * (1 - t)) / torch.sin(HALF_PI * t)
 
     def time_of(self, mask_rate: Tensor) -> Tensor:
-        """Return ``(2 / pi) asin(sqrt(mask_rate / (1 - eps)))``, from the nearer end.
-
-        The arcsine is badly conditioned at 1, so that the half beyond t = 1/2 is
-        solved for 1 - t.
-        """
+        """Return ``(2 / pi) asin(sqrt(mask_rate / (1 - eps)))``."""
         share = (mask_rate / (1 - self.eps)).clamp(0, 1)
-        low = torch.asin(share.clamp(max=0.5).sqrt()) / HALF_PI
-        high = 1 - torch.asin((1 - share).clamp(max=0.5).sqrt()) / HALF_PI
-        return torch.where(share <= 0.5, low, high)
+        return (torch.asin(share.sqrt()) / HALF_PI).clamp(max=1)
 
 
 class _SigmaSchedule(NoiseSchedule):
