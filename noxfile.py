@@ -58,9 +58,9 @@ def pass_pip_settings_to_uv() -> None:
         os.environ.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
 
 
-def interpreters() -> list[str]:
-    """Return those of `PYTHONS` that this machine has, as paths, oldest first."""
-    found = []
+def interpreters() -> dict[str, str]:
+    """Return those of `PYTHONS` that this machine has, with their paths."""
+    found = {}
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     for version in PYTHONS:
         candidates = [shutil.which(f"python{version}")]
@@ -68,9 +68,9 @@ def interpreters() -> list[str]:
         for path in filter(None, candidates):
             probe = subprocess.run([path, "-c", ""], capture_output=True, check=False)
             if probe.returncode == 0:  # a shim may stand for nothing
-                found.append(path)
+                found[version] = path
                 break
-    return found or [sys.executable]
+    return found or {"this": sys.executable}
 
 
 pass_pip_settings_to_uv()
@@ -188,7 +188,9 @@ def ini(values: dict[str, object]) -> str:
 
 
 @nox.session
-@nox.parametrize("python", interpreters(), ids=lambda path: path)
+@nox.parametrize(
+    "python", [nox.param(path, id=name) for name, path in interpreters().items()]
+)
 def light(session: nox.Session) -> None:
     """The light rooms without torch, on every Python that is here."""
     install_light(session, "pytest")
@@ -197,7 +199,7 @@ def light(session: nox.Session) -> None:
     session.run("mdlm", "--help", silent=True)
     session.run("mdlm", "plugins", "list")
     session.run("mdlm", "config", "show", silent=True)
-    session.run("pytest", *report("light"), *tests, *session.posargs)
+    session.run("pytest", *report(session), *tests, *session.posargs)
 
 
 @nox.session
@@ -224,13 +226,12 @@ def tests(session: nox.Session, package: str) -> None:
     install(session, *group("test"), "-e", source("mdlm-core", "[hf,testing]"))
     if package != "mdlm-core":
         install(session, "-e", source(package, extras_for_tests(package)))
-    session.run(
-        "pytest", *report(short(package)), source(package, "/tests"), *session.posargs
-    )
+    session.run("pytest", *report(session), source(package, "/tests"), *session.posargs)
 
 
-def report(name: str) -> list[str]:
+def report(session: nox.Session) -> list[str]:
     """Return the option that keeps the counts, for the last line of tools/test.py."""
+    name = "".join(c if c.isalnum() else "-" for c in session.name)
     return [f"--junitxml={ROOT / '.nox' / 'reports' / name}.xml"]
 
 
@@ -300,4 +301,4 @@ def scaffold(session: nox.Session) -> None:
     with session.chdir(haiku):
         session.run("mdlm", "plugins", "check", "haiku")
         session.run("mdlm", "train", "--plugin", "haiku", "--tiny", "--out", "../run")
-        session.run("pytest", "-W", "error", *report("scaffold"), *session.posargs)
+        session.run("pytest", "-W", "error", *report(session), *session.posargs)
