@@ -326,6 +326,8 @@ def test_times_are_those_of_the_masks():
     for draw, t in enumerate(toy.times):
         assert (t >= draw / 4 - 1e-6).all()
         assert (t <= (draw + 1) / 4 + 1e-6).all()
+    places = torch.stack([t * 4 % 1 for t in toy.times])  # inside the stratum
+    assert places.std(0).min() > 0.01
 
 
 # ---- scoring ----------------------------------------------------------------
