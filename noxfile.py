@@ -182,8 +182,8 @@ def declared(plugin: str) -> list[str]:
 def ini(values: dict[str, object]) -> str:
     lines = []
     for key, value in values.items():
-        items = value if isinstance(value, list) else [value]
-        lines.append(f"{key} =" + "".join(f"\n    {item}" for item in items))
+        text = "\n    ".join(["", *value]) if isinstance(value, list) else f" {value}"
+        lines.append(f"{key} ={text}")
     return "\n".join(lines) + "\n"
 
 
@@ -193,7 +193,7 @@ def ini(values: dict[str, object]) -> str:
 )
 def light(session: nox.Session) -> None:
     """The light rooms without torch, on every Python that is here."""
-    install_light(session, "pytest")
+    install_light(session, *group("test"))
     tests = [str(path) for path in ROOT.glob("packages/*/tests/light")]
     session.run("python", "-c", "import sys; print(sys.version)")
     session.run("mdlm", "--help", silent=True)
@@ -205,7 +205,7 @@ def light(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Mypy, strict."""
-    install(session, *group("types"), "-e", source("mdlm-core", "[hf]"))
+    install(session, *group("types"), "-e", source("mdlm-core", "[hf,testing]"))
     for package in PLUGINS:
         install(session, "-e", source(package))
     for package in PACKAGES:
