@@ -424,3 +424,12 @@ def test_dropout_acts_in_training_alone():
 
 def test_longer_canvases_than_announced_work():
     assert trained().hidden(canvas(length=3 * L)).shape == (3, 3 * L, 32)
+
+
+def test_the_trunk_can_be_traced_for_compilation():
+    model = trained(conv_kernel=3)
+    traced = torch.compile(model.hidden, backend="eager")
+    pad = torch.zeros(3, L, dtype=torch.bool)
+    pad[0, 6:] = True
+    for batch in (canvas(), canvas(pad=pad)):
+        assert gap(traced(batch), model.hidden(batch)) < 1e-6

@@ -16,10 +16,11 @@ from torch.utils.checkpoint import checkpoint
 
 from mdlm_core.errors import UsageError
 
-from .attention import Attention, plan
+from .attention import plan
 from .conv import LocalMix
 from .embed import NoiseLevel, TokenEmbedding
 from .norm import AdaptiveNorm
+from .packed import Attention
 from .rotary import Angles, angles, rotate
 
 if TYPE_CHECKING:
