@@ -115,6 +115,7 @@ def test_plugin_command_runs(mdlm, haiku):
     assert (done.returncode, done.stdout) == (0, "syllables 5\n")
     done = mdlm("haiku", "--help", MDLM_PLUGINS="haiku")
     assert "count  Count syllables." in done.stdout
+    assert done.stdout.isascii()
 
 
 @pytest.mark.parametrize(
@@ -254,6 +255,14 @@ def test_every_way_to_end_has_its_code(monkeypatch, capsys, raised, code, messag
     assert capsys.readouterr().err.startswith(message)
 
 
+def test_interrupt_before_a_command_runs_has_its_code_too(monkeypatch):
+    def interrupt(app):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "get_command", interrupt)
+    assert run(["list"]) == 130
+
+
 def test_main_exits_with_the_code(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["mdlm", "nothing-like-that"])
     with pytest.raises(SystemExit) as stop:
@@ -271,13 +280,15 @@ def test_closed_pipe_is_quiet(lines):
         f"config.to_yaml = lambda *a: 'x' * 80 * {lines}\n"
         "sys.exit(cli.run(['config', 'show']))\n"
     )
+    buffered = {**os.environ, "MDLM_PLUGINS": ""}
+    buffered.pop("PYTHONUNBUFFERED", None)
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
         [sys.executable, "-c", program],
         stdout=writing,
         stderr=subprocess.PIPE,
-        env={**os.environ, "MDLM_PLUGINS": ""},
+        env=buffered,
         text=True,
         timeout=60,
         check=False,

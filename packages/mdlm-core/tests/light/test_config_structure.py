@@ -43,7 +43,7 @@ class Every:
     over two lines."""
     text: str = ""
     flag: bool = False
-    choice: Literal["red", "green", 3] = "red"
+    choice: Literal["red", "green", 1] = "red"
     maybe: int | None = None
     either: int | str = 0
     many: tuple[float, ...] = ()
@@ -109,7 +109,7 @@ def every(monkeypatch):
         ("text", "on", "on"),
         ("flag", True, True),
         ("choice", "green", "green"),
-        ("choice", 3, 3),
+        ("choice", 1, 1),
         ("maybe", None, None),
         ("maybe", 4, 4),
         ("either", "4", "4"),
@@ -145,7 +145,7 @@ def test_values_become_their_type(every, key, given, value):
         ("text", 5, "masking.text is 5; it must be text; put it in quotes"),
         ("flag", "on", "masking.flag is 'on'; it must be true or false; write true"),
         ("flag", 0, "masking.flag is 0; it must be true or false; write false"),
-        ("choice", "gren", "it must be one of 'red', 'green', 3; did you mean 'green'"),
+        ("choice", "gren", "it must be one of 'red', 'green', 1; did you mean 'green'"),
         ("choice", True, "masking.choice is true; it must be one of"),
         ("maybe", "x", "masking.maybe is 'x'; it must be a whole number or null"),
         ("either", 1.5, "masking.either is 1.5; it must be a whole number or text"),
@@ -379,7 +379,7 @@ def test_describe_knows_types_and_defaults():
     assert found["masking.needed"].default == REQUIRED
     assert found["masking.inner.depth"].help == "How deep."
     assert found["masking.maybe"].type == "a whole number or null"
-    assert found["masking.choice"].type == "one of 'red', 'green', 3"
+    assert found["masking.choice"].type == "one of 'red', 'green', 1"
 
 
 def test_describe_run_covers_every_leaf(catalog):
