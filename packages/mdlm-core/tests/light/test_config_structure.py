@@ -339,6 +339,9 @@ def test_run_is_read_from_its_folder_or_file(catalog, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
     assert read_run(tmp_path, catalog) == config
     assert read_run(tmp_path / "config.yaml", catalog) == config
+    changed = read_run(tmp_path, catalog, sets=["sampler=ancestral", "seed=1"])
+    assert (changed.sampler.name, changed.seed) == ("ancestral", 1)
+    assert changed.train == config.train
 
 
 def test_run_that_is_none_is_told(catalog, tmp_path):
