@@ -96,16 +96,15 @@ def test_padding_and_truncation_of_its_own_are_not_applied(tmp_path):
     from tokenizers import Tokenizer
 
     byte_level(tmp_path, eos_token="</s>")
-    plain = load_pretrained(str(tmp_path)).encode(TEXTS[0])
+    plain = load_pretrained(str(tmp_path))
     path = tmp_path / "tokenizer.json"
     changed = Tokenizer.from_file(str(path))
     changed.enable_truncation(3)
     changed.enable_padding(length=5)
     changed.save(str(path))
     tokenizer = load_pretrained(str(tmp_path))
-    before = tokenizer.fingerprint()
-    assert tokenizer.encode(TEXTS[0]) == plain
-    assert load_pretrained(str(tmp_path)).fingerprint() == before
+    assert tokenizer.encode(TEXTS[0]) == plain.encode(TEXTS[0])
+    assert tokenizer.fingerprint() == plain.fingerprint()
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path):

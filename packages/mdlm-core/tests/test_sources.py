@@ -416,6 +416,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
     [
         (b"", "is empty"),
         (b"fine\nfine\nnot \xff fine", r"byte 0xff at offset 14 "),
+        ("é\né\n".encode() + b"\xff", r"byte 0xff at offset 6 "),
         (b"fine\ncut \xc3", r"byte 0xc3 at offset 9 "),
         (b"fine\nGIF\0\1", r"offset 8 .*is zero"),
         ("fine".encode("utf-16-le"), r"offset 1 .*UTF-16"),

@@ -25,7 +25,7 @@ from .source import PackedSource
 
 _FORMAT = 1
 _SKIP = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3"}
-_SKIP |= {"dist-packages", "turtledemo", "pydoc_data", "__pycache__"}
+_SKIP |= {"turtledemo", "pydoc_data", "__pycache__"}
 _DOCUMENTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
