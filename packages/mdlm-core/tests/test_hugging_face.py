@@ -100,7 +100,7 @@ def test_padding_and_truncation_of_its_own_are_not_applied(tmp_path):
     path = tmp_path / "tokenizer.json"
     changed = Tokenizer.from_file(str(path))
     changed.enable_truncation(3)
-    changed.enable_padding(length=5)
+    changed.enable_padding(length=5, pad_token="</s>", pad_id=0)
     changed.save(str(path))
     tokenizer = load_pretrained(str(tmp_path))
     assert tokenizer.encode(TEXTS[0]) == plain.encode(TEXTS[0])
