@@ -23,7 +23,7 @@ from mdlm_core.protocols import Tokenizer
 from .cache import cached
 from .split import SplitFacts
 
-_PAYS = 16 * 2**20  # bytes of text from which tokens are kept on disk
+_PAYS = 2**20  # bytes of text from which tokens are kept on disk
 _FORMAT = 1
 
 
