@@ -127,7 +127,7 @@ def lint(session: nox.Session) -> None:
 def imports(session: nox.Session) -> None:
     """The direction of imports, written down in pyproject.toml."""
     install_light(session, *group("imports"))
-    config = Path(session.create_tmp()) / "importlinter.ini"
+    config = Path(session.create_tmp()).resolve() / "importlinter.ini"
     config.write_text(import_contracts())
     session.run("lint-imports", "--config", str(config), "--no-cache")
 
@@ -251,7 +251,7 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """Wheels and sdists, installed into a clean environment and tried there."""
-    dist = Path(session.create_tmp()) / "dist"
+    dist = Path(session.create_tmp()).resolve() / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     install(session, *group("build"), "hatchling")
     for package in PACKAGES:
@@ -271,7 +271,7 @@ def build(session: nox.Session) -> None:
 
 def clean_environment(session: nox.Session, *what: str) -> str:
     """Install into a new environment beside the session's; return its Python."""
-    folder = Path(session.create_tmp()) / "clean"
+    folder = Path(session.create_tmp()).resolve() / "clean"
     shutil.rmtree(folder, ignore_errors=True)
     session.run("python", "-m", "venv", *no_pip(session), str(folder))
     scripts = folder / ("Scripts" if os.name == "nt" else "bin")
@@ -292,7 +292,7 @@ def no_pip(session: nox.Session) -> list[str]:
 def scaffold(session: nox.Session) -> None:
     """A plugin fresh from ``mdlm new-plugin`` keeps the contract, unedited."""
     install(session, *group("test"), "-e", source("mdlm-core", "[testing]"))
-    folder = Path(session.create_tmp()) / "plugins"
+    folder = Path(session.create_tmp()).resolve() / "plugins"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     session.run("mdlm", "new-plugin", "haiku", "--into", str(folder))
