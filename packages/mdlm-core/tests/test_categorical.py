@@ -78,6 +78,20 @@ def test_impossible_tokens_are_never_drawn(u):
     assert torch.isfinite(law[torch.arange(4), drawn]).all()
 
 
+def test_rounding_does_not_reach_beyond_a_block():
+    law = random_law(300, 2048, seed=2)
+    law[:, ::256] = -torch.inf  # what follows a block at once is impossible
+    sums = law.exp().double().view(300, 8, 256).sum(-1)
+    edges = sums.cumsum(-1)
+    for block in range(8):
+        u = edges[:, block] / edges[:, -1]
+        for _ in range(3):
+            u = torch.nextafter(u, torch.zeros(1).double())
+            drawn = categorical(law, u)
+            assert (drawn < 2048).all()
+            assert torch.isfinite(law[torch.arange(300), drawn]).all()
+
+
 def test_zipf_law_over_a_real_vocabulary():
     size, draws = 50257, 4000
     ranks = torch.arange(1, size + 1)

@@ -195,7 +195,7 @@ def test_events_fall_into_the_steps_of_the_reverse_process(schedule):
 
 def test_turns_number_the_distinct_steps_from_the_latest_time():
     level = torch.tensor(
-        [[0.95, 0.15, 0.91, -1.0, 0.55], [-1.0, -1.0, -1.0, -1.0, -1.0]]
+        [[0.95, 0.15, 0.91, -1.0, 0.5], [-1.0, -1.0, -1.0, -1.0, -1.0]]
     )
     plan = on_grid(level.double(), torch.linspace(0, 1, 11).double(), LogLinear(0.0))
     assert plan.turn.tolist() == [[1, 3, 1, 0, 2], [0, 0, 0, 0, 0]]

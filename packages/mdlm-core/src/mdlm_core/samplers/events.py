@@ -56,10 +56,8 @@ def on_grid(level: Tensor, times: Tensor, schedule: Schedule) -> Plan:
         schedule: gives the mask rate at each time.
     """
     rates = schedule.mask_rate(times)
-    rates = torch.cat([torch.zeros_like(rates[:1]), rates[1:]])  # m_0 = 0
-    step = torch.searchsorted(
-        rates, level * rates[-1], right=True
-    )  # m_{i-1} <= . < m_i
+    step = torch.searchsorted(rates, level * rates[-1], right=True)
+    # Now m(t_{step-1}) <= level m(1) < m(t_step); below m(t_0) it is the last step.
     step = torch.where(level < 0, 0, step.clamp(1, len(times) - 1))
     ordered, order = step.sort(dim=1, descending=True, stable=True)
     fresh = ordered != ordered.roll(1, dims=1)
