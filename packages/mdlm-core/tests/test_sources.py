@@ -397,11 +397,12 @@ def test_files_and_lines_as_documents(tmp_path):
     assert hashes(lines) == hashes(PackedSource.from_documents(expected, config()))
 
 
-def test_a_single_file_says_how_to_divide_it(tmp_path):
+def test_a_single_file_is_divided_at_blank_lines(tmp_path):
     (tmp_path / "one.md").write_text("\n\n".join(PARAGRAPHS))
+    explicit = text(tmp_path / "one.md", split_on="blank-line")
+    assert hashes(text(tmp_path / "one.md")) == hashes(explicit)
     with pytest.raises(DataError, match=r"data\.split_on=blank-line"):
-        text(tmp_path / "one.md")
-    assert text(tmp_path / "one.md", split_on="blank-line").size("train") > 1
+        text(tmp_path / "one.md", split_on="file")
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):

@@ -223,8 +223,8 @@ class TextFilesConfig(TextConfig):
 
     path: str = ""
     """A file, a folder or a glob."""
-    split_on: Literal["file", "blank-line", "line"] = "file"
-    """What separates documents inside a file."""
+    split_on: Literal["auto", "file", "blank-line", "line"] = "auto"
+    """What ends a document; auto is a blank line in a single file, or else the file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -224,8 +224,11 @@ class JsonlDocuments:
 def build_text(config: TextFilesConfig) -> PackedSource:
     """Return the data source of text files."""
     files = find_files(config.path, TEXT_SUFFIXES)
+    split_on: str = config.split_on
+    if split_on == "auto":  # one document alone could not be split for measuring
+        split_on = "file" if len(files) > 1 else "blank-line"
     return PackedSource.from_documents(
-        TextDocuments(files, config.split_on),
+        TextDocuments(files, split_on),
         config,
         card={"name": "text", "path": config.path, "files": len(files)},
     )
