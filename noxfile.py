@@ -288,7 +288,7 @@ def no_pip(session: nox.Session) -> list[str]:
     return ["--without-pip"] if session.venv_backend == "uv" else []
 
 
-@nox.session
+@nox.session(reuse_venv=False)
 def scaffold(session: nox.Session) -> None:
     """A plugin fresh from ``mdlm new-plugin`` keeps the contract, unedited."""
     install(session, *group("test"), "-e", source("mdlm-core", "[testing]"))
