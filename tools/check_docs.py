@@ -114,7 +114,7 @@ def first_line(thing: object) -> str:
     """Return the first line of a docstring; constants have none."""
     is_documented = inspect.isroutine(thing) or inspect.isclass(thing)
     if not (is_documented or inspect.ismodule(thing)):
-        return f"a constant, `{type(thing).__name__}`."
+        thing = type(thing)  # a constant is described by what it is
     text = inspect.getdoc(thing) or ""
     return " ".join(text.split("\n\n")[0].split())
 
@@ -129,7 +129,14 @@ GENERATORS = {
 
 def refresh(text: str) -> str:
     """Return a page with its generated parts made anew."""
-    return PART.sub(lambda m: f"{m[1]}\n{GENERATORS[m[2]]()}\n{m[4]}", text)
+
+    def renew(match: re.Match[str]) -> str:
+        made = GENERATORS[match[2]]()
+        if made.split() == match[3].split():  # another release may wrap lines anew
+            return match[0]
+        return f"{match[1]}\n{made}\n{match[4]}"
+
+    return PART.sub(renew, text)
 
 
 # ---- what is written by hand ------------------------------------------------
@@ -162,10 +169,14 @@ def shell_problems(block: str) -> list[str]:
         words = shlex.split(line.removeprefix("$ "), comments=True)
         if "mdlm" in words[:3]:
             found += command_problems(words[words.index("mdlm") + 1 :])
-        elif words[:1] == ["python3"] and words[1].endswith(".py"):
-            if not (ROOT / words[1]).exists():
-                found.append(f"'{line}': there is no {words[1]}")
+        elif words[:1] == ["python3"] and is_missing(words[1]):
+            found.append(f"'{line}': there is no {words[1]}")
     return found
+
+
+def is_missing(word: str) -> bool:
+    """Return whether a word is a script that does not exist."""
+    return word.endswith(".py") and not (ROOT / word).exists()
 
 
 def command_problems(words: list[str]) -> list[str]:
