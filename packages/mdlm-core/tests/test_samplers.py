@@ -16,7 +16,7 @@ from mdlm_core.config.components import (
 from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion import LogLinear
 from mdlm_core.errors import UsageError
-from mdlm_core.kernels.categorical import truncate
+from mdlm_core.kernels.categorical import categorical, truncate
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.samplers import (
     Denoiser,
@@ -486,6 +486,27 @@ def test_confidence_scores_the_token_that_is_drawn():
     for token, expected in enumerate([0.7, 0.2, 0.1]):
         score = scores(law, torch.tensor([token]), "probability")
         assert score.item() == pytest.approx(expected)
+
+
+def test_confidence_draws_anew_at_every_step():
+    """Else a position that drew a rare token would propose it until the end."""
+    backbone = Fake(context=False)
+    canvas = Batch.of(torch.full((1, 12), MASK))
+    law = torch.cat(list(Denoiser(backbone).laws(canvas, torch.ones(1, 12).bool())))
+    trace = [canvas.tokens]
+    run(
+        "confidence",
+        canvas,
+        backbone=backbone,
+        steps=12,
+        seed=5,
+        callback=lambda _, now: trace.append(now),
+    )
+    for step, (before, after) in enumerate(itertools.pairwise(trace)):
+        [position] = (before != after)[0].nonzero().flatten().tolist()
+        u = Noise(5).child("what", step).uniform(canvas.sample_id, 12)[0]
+        expected = categorical(law[position : position + 1], u[position : position + 1])
+        assert after[0, position] == expected
 
 
 def test_a_threshold_commits_all_that_reach_it_and_at_least_one():
