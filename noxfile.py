@@ -75,6 +75,8 @@ def interpreters() -> dict[str, str]:
 
 pass_pip_settings_to_uv()
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Small tensors gain little from threads, and threads wait long on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # ---- installing -------------------------------------------------------------
