@@ -1,0 +1,122 @@
+"""The learning rate and AdamW, against their formulas written out again."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from mdlm_core.config.schema import TrainConfig
+from mdlm_core.train.optim import (
+    adamw,
+    learning_rate,
+    parameter_groups,
+    scale_gradients,
+)
+
+
+def rates(**changes):
+    config = TrainConfig(**{"lr": 1.0, "steps": 10, "warmup": 0, **changes})
+    return [learning_rate(step, config) for step in range(config.steps)]
+
+
+def test_warmup_is_linear_and_starts_above_zero():
+    assert rates(warmup=4) == pytest.approx([0.25, 0.5, 0.75, *[1.0] * 7])
+    assert rates() == [1.0] * 10
+
+
+def test_wsd_falls_in_the_last_share_of_the_steps():
+    expected = [1.0] * 6 + [1.0, 0.75, 0.5, 0.25]
+    assert rates(lr_schedule="wsd", decay_fraction=0.4) == pytest.approx(expected)
+    ended = rates(lr_schedule="wsd", decay_fraction=0.4, lr_min_ratio=0.2)
+    assert ended[-1] == pytest.approx(0.2 + 0.8 * 0.25)
+    assert rates(lr_schedule="wsd", decay_fraction=0.0) == [1.0] * 10
+
+
+def test_cosine_is_half_a_period_after_the_warmup():
+    found = rates(lr_schedule="cosine", warmup=2, lr_min_ratio=0.1)
+    for step in range(2, 10):
+        wave = 0.5 * (1 + math.cos(math.pi * (step - 2) / 8))
+        assert found[step] == pytest.approx(0.1 + 0.9 * wave)
+
+
+@given(
+    kind=st.sampled_from(["constant", "cosine", "wsd"]),
+    steps=st.integers(1, 50),
+    warmup=st.integers(0, 60),
+    decay=st.floats(0, 1),
+    ratio=st.floats(0, 1),
+)
+def test_rates_rise_then_fall_and_stay_in_range(kind, steps, warmup, decay, ratio):
+    found = rates(
+        lr_schedule=kind,
+        steps=steps,
+        warmup=warmup,
+        decay_fraction=decay,
+        lr_min_ratio=ratio,
+    )
+    assert all(0 <= rate <= 1 for rate in found)
+    after = found[max(0, warmup - 1) :]
+    assert after == sorted(after, reverse=True)
+
+
+def test_only_matrices_decay():
+    module = nn.ModuleDict(
+        {
+            "linear": nn.Linear(3, 4),
+            "norm": nn.LayerNorm(4),
+            "embed": nn.Embedding(5, 3),
+            "conv": nn.Conv1d(3, 3, 3, groups=3),
+        }
+    )
+    module["norm"].bias.requires_grad_(False)
+    decay, rest = parameter_groups(module, 0.1)
+    names = {id(p): name for name, p in module.named_parameters()}
+    assert decay["weight_decay"] == 0.1
+    assert rest["weight_decay"] == 0.0
+    assert {names[id(p)] for p in decay["params"]} == {
+        "linear.weight",
+        "embed.weight",
+        "conv.weight",
+    }
+    assert {names[id(p)] for p in rest["params"]} == {
+        "linear.bias",
+        "norm.weight",
+        "conv.bias",
+    }
+
+
+def test_adamw_is_the_published_algorithm():
+    """Loshchilov and Hutter, 2019, algorithm 2, in float64 by hand."""
+    config = TrainConfig(lr=0.1, beta1=0.8, beta2=0.95, adam_eps=1e-6, weight_decay=0.3)
+    module = nn.Linear(2, 3)
+    optimizer = adamw(module, config)
+    assert optimizer.param_groups[0]["fused"]
+    hand = {n: p.detach().double().clone() for n, p in module.named_parameters()}
+    m = {n: torch.zeros_like(p) for n, p in hand.items()}
+    v = {n: torch.zeros_like(p) for n, p in hand.items()}
+    generator = torch.Generator().manual_seed(0)
+    for count in range(1, 5):
+        for name, parameter in module.named_parameters():
+            g = torch.randn(parameter.shape, generator=generator)
+            parameter.grad = g
+            g = g.double()
+            m[name] = 0.8 * m[name] + 0.2 * g
+            v[name] = 0.95 * v[name] + 0.05 * g * g
+            step = m[name] / (1 - 0.8**count)
+            step = step / ((v[name] / (1 - 0.95**count)).sqrt() + 1e-6)
+            decay = 0.3 if hand[name].ndim == 2 else 0.0
+            hand[name] = hand[name] - 0.1 * (decay * hand[name] + step)
+        optimizer.step()
+    for name, parameter in module.named_parameters():
+        assert torch.allclose(parameter.double(), hand[name], atol=1e-6), name
+
+
+def test_scale_gradients():
+    module = nn.Linear(2, 2)
+    module.weight.grad = torch.full((2, 2), 3.0)
+    scale_gradients(module, 0.5)
+    assert torch.equal(module.weight.grad, torch.full((2, 2), 1.5))
+    assert module.bias.grad is None
