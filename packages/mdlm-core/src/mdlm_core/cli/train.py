@@ -115,7 +115,8 @@ def _report(outcome: Outcome, config: RunConfig) -> None:
 
     from mdlm_core.train.loop import held_out_text
 
-    if PartialState().is_main_process:
+    state = PartialState()
+    if state.is_main_process:
         if outcome.signal is not None:
             print(
                 f"stopped by {outcome.signal.name} and saved after step "
@@ -135,5 +136,6 @@ def _report(outcome: Outcome, config: RunConfig) -> None:
                 f"  mdlm train --out {outcome.folder} --resume "
                 f"--set train.steps={2 * config.train.steps}"
             )
+    state.destroy_process_group()
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)

@@ -286,9 +286,10 @@ def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
     """
     file = path / f"{name}.safetensors"
     try:
-        return load_file(file)
+        tensors: dict[str, Tensor] = load_file(file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"'{file}' cannot be read: {error}") from error
+    return tensors
 
 
 def has_tensors(path: Path, name: str) -> bool:

@@ -315,6 +315,6 @@ def _culprits(parts: list[Batch], losses: list[Loss]) -> list[int]:
     """Return the ids of the rows whose loss is not finite, or of all if none is."""
     found: list[int] = []
     for part, loss in zip(parts, losses, strict=True):
-        rows = loss.masked.nonzero()[:, 0][~loss.nll.isfinite()].unique()
+        rows = sorted(set(loss.masked.nonzero()[:, 0][~loss.nll.isfinite()].tolist()))
         found += part.sample_id[rows].tolist()
     return found or [i for part in parts for i in part.sample_id.tolist()]

@@ -55,7 +55,7 @@ def is_held(folder: Path) -> bool:
         return not _try_lock(file)
 
 
-if os.name == "nt":
+if sys.platform == "win32":
     import msvcrt
 
     def _try_lock(file: IO[str]) -> bool:

@@ -36,7 +36,7 @@ def on_main(function: Callable[[], T]) -> T:
         error = error or other
     if error is not None:
         raise error
-    return result
+    return cast("T", result)
 
 
 def _picklable(error: BaseException) -> MdlmError:

@@ -37,7 +37,7 @@ from .precision import Precision, decide, measure_step
 from .processes import on_main
 from .progress import display
 from .signals import StopSignals
-from .trackers import check_trackers, start_trackers
+from .trackers import check_trackers, start_trackers, stop_trackers
 
 MEASURED_ROWS = 8
 """Rows of a batch on which ``precision: auto`` times a step."""
@@ -254,7 +254,7 @@ def _go(loop: Loop, stack: ExitStack, say: _Say) -> Outcome:
     progress, steps = loop.progress, loop.config.train.steps
     accelerator = loop.engine.accelerator
     start_trackers(accelerator, loop.config, loop.folder.path)
-    stack.callback(accelerator.end_training)
+    stack.callback(stop_trackers, accelerator)
     if accelerator.is_main_process:
         truncate_metrics(loop.folder.metrics, progress.step)
         loop.metrics = MetricsFile(loop.folder.metrics)

@@ -58,3 +58,10 @@ def start_trackers(accelerator: Accelerator, config: RunConfig, folder: Path) ->
             f"a tracker of train.report_to ({', '.join(config.train.report_to)}) did "
             f"not start: {text}. Leave it out, or for wandb set WANDB_MODE=offline"
         ) from error
+
+
+def stop_trackers(accelerator: Accelerator) -> None:
+    """Let the trackers write what they hold. The processes stay joined."""
+    if accelerator.is_main_process:
+        for tracker in accelerator.trackers:
+            tracker.finish()

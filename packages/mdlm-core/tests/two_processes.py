@@ -1,0 +1,98 @@
+"""What `accelerate launch` runs on two processes; test_distributed reads the result.
+
+Usage: accelerate launch ... two_processes.py FOLDER. Each process writes what it met to
+FOLDER/rank-N.json.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+from tiny_run import TinySource, TinyTask, run
+
+from mdlm_core.errors import MdlmError
+from mdlm_core.train.lock import FolderLock
+
+torch.set_num_threads(1)
+
+
+class OneSignal(TinySource):
+    """The second process is asked to stop while it does the fifth step."""
+
+    def batches(self, split, *, start=0, **rest):
+        batches = super().batches(split, start=start, **rest)
+        for index, batch in enumerate(batches, start):
+            if split == "train" and index == 4 and rest.get("rank") == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+
+class Broken(TinyTask):
+    """Its loss is not a number on the second process alone."""
+
+    def build(self, source):
+        module = super().build(source)
+        forward = module.forward
+
+        def breaking(batch, draw):
+            loss = forward(batch, draw)
+            bad = torch.nan if int(draw.rows.max()) == 3 and draw.step == 1 else 1.0
+            nll = loss.nll * bad
+            return type(loss)(loss.total * bad, loss.count, nll, loss.masked)
+
+        module.forward = breaking
+        return module
+
+
+def refusal(folder, **settings):
+    """Return the message that a run ends with."""
+    try:
+        run(folder, **settings)
+    except MdlmError as error:
+        return str(error)
+    return ""
+
+
+def main(folder):
+    task = TinyTask(dropout=0.0)
+    met = {}
+    run(folder / "ddp", task=task)
+    run(folder / "accumulated", task=task, micro_batch=1)
+    run(folder / "alone-first", task=task, resume=True)
+    outcome = run(folder / "stopped", task=task, source=OneSignal())
+    met["stopped"] = [outcome.step, outcome.signal is not None]
+    met["broken"] = refusal(folder / "broken", task=Broken(0.0))
+    met["uneven"] = refusal(folder / "uneven", batch_size=5)
+    state = PartialState()
+    if state.is_main_process:
+        (folder / "taken").mkdir()
+        lock = FolderLock(folder / "taken")
+    state.wait_for_everyone()
+    met["taken"] = refusal(folder / "taken")
+    if state.is_main_process:
+        lock.release()
+
+    # accelerate offers FSDP2 on accelerators only; torch has it on a CPU too.
+    os.environ |= {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+    }
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    run(folder / "fsdp", task=task, steps=6)
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    run(folder / "fsdp", task=task, resume=True)
+    met["kind"] = str(PartialState._shared_state["distributed_type"])
+    (folder / f"rank-{state.process_index}.json").write_text(json.dumps(met))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
