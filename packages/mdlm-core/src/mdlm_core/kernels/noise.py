@@ -95,7 +95,8 @@ def global_seed(noise: Noise) -> Iterator[None]:
     For what takes no generator: initial weights and dropout. Nothing else in this
     project touches global random state.
     """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if used else ()
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(noise.integer())  # noqa: TID251
         yield
