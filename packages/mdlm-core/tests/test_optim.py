@@ -10,7 +10,7 @@ from torch import nn
 
 from mdlm_core.config.schema import TrainConfig
 from mdlm_core.train.optim import (
-    adamw,
+    build_optimizer,
     learning_rate,
     parameter_groups,
     scale_gradients,
@@ -72,7 +72,7 @@ def test_only_matrices_decay():
         }
     )
     module["norm"].bias.requires_grad_(False)
-    decay, rest = parameter_groups(module, 0.1)
+    decay, rest = parameter_groups(module.parameters(), 0.1)
     names = {id(p): name for name, p in module.named_parameters()}
     assert decay["weight_decay"] == 0.1
     assert rest["weight_decay"] == 0.0
@@ -92,7 +92,7 @@ def test_adamw_is_the_published_algorithm():
     """Loshchilov and Hutter, 2019, algorithm 2, in float64 by hand."""
     config = TrainConfig(lr=0.1, beta1=0.8, beta2=0.95, adam_eps=1e-6, weight_decay=0.3)
     module = nn.Linear(2, 3)
-    optimizer = adamw(module, config)
+    optimizer = build_optimizer(module, config)
     assert optimizer.param_groups[0]["fused"]
     hand = {n: p.detach().double().clone() for n, p in module.named_parameters()}
     m = {n: torch.zeros_like(p) for n, p in hand.items()}

@@ -38,6 +38,8 @@ class TrainConfig:
     """Rows in the global batch: over all processes and accumulation steps."""
     micro_batch: int = 0
     """Rows in one forward pass of one process; 0 means no accumulation."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon is for the matrices between hidden layers; the rest gets AdamW."""
     lr: float = 3e-4
     """Peak learning rate."""
     beta1: float = 0.9

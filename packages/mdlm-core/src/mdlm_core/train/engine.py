@@ -15,7 +15,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -32,7 +33,7 @@ from mdlm_core.kernels.noise import Noise, global_seed
 
 from . import state as live
 from .checkpoint import EMA, MODEL, OPTIMIZER
-from .optim import adamw, scale_gradients
+from .optim import build_optimizer, scale_gradients
 from .processes import gather_lists, sum_over_processes
 
 
@@ -99,20 +100,33 @@ class Engine:
     """A module, its optimiser and its averaged weights, over all processes."""
 
     def __init__(
-        self, module: nn.Module, accelerator: Accelerator, config: TrainConfig
+        self,
+        module: nn.Module,
+        accelerator: Accelerator,
+        config: TrainConfig,
+        precision: str = "fp32",
     ) -> None:
         """Prepare `module`, which is as the task built it, on the CPU.
+
+        Args:
+            module: what is trained.
+            accelerator: made for `precision`.
+            config: how.
+            precision: "fp32", "bf16" or "fp16".
 
         Raises:
             ConfigError: if the launcher's set-up is none that is supported.
         """
         self.accelerator = accelerator
         self.config = config
+        self.precision = precision
         self.rank = accelerator.process_index
         self.world = accelerator.num_processes
         self._check_launch()
         module.to(accelerator.device)
-        self.model, self.optimizer = accelerator.prepare(module, adamw(module, config))
+        self.model, self.optimizer = accelerator.prepare(
+            module, build_optimizer(module, config)
+        )
         self.module: nn.Module = accelerator.unwrap_model(self.model)
         self.ema = (
             Ema(self.module.named_parameters(), config.ema) if config.ema else None
@@ -136,10 +150,10 @@ class Engine:
                 "FSDP version 1 is not supported; add --fsdp_version 2 to "
                 "'accelerate launch'"
             )
-        if kind == DistributedType.DEEPSPEED:
+        if kind == DistributedType.FSDP and self.config.optimizer == "muon":
             raise ConfigError(
-                "DeepSpeed is not supported yet; FSDP2 shards the same: accelerate "
-                "launch --use_fsdp --fsdp_version 2"
+                "train.optimizer is muon, which needs whole matrices, and FSDP cuts "
+                "them; use train.optimizer=adamw, or DDP"
             )
         if self.config.batch_size % self.world:
             raise ConfigError(
@@ -189,12 +203,13 @@ class Engine:
             draw = Draw(
                 noise=noise, rows=its_rows, of=self.config.batch_size, step=step
             )
-            last = index == len(parts) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                with global_seed(noise.child("dropout", step, index, self.rank)):
-                    loss: Loss = self.model(part, draw)
-                # DDP and FSDP2 average over the processes; here it is a sum.
-                self.accelerator.backward(loss.total * (self.world / free))
+            loss = self._forward_backward(
+                part,
+                draw,
+                dropout=noise.child("dropout", step, index, self.rank),
+                scale=self.world / free,  # gradients are averaged over processes
+                last=index == len(parts) - 1,
+            )
             losses.append(loss)
 
         total, count, stops = sum_over_processes(
@@ -207,15 +222,10 @@ class Engine:
         )
         if not math.isfinite(total):
             self._refuse("loss", step, [part for part, _ in parts], losses)
-        if count != free and count > 0:  # a task may count otherwise
-            scale_gradients(self.module, free / count)
-        norm = self._clip()
+        # A task may count otherwise than in free tokens.
+        norm = self._update(lr, rescale=free / count if count > 0 else 1.0)
         if not math.isfinite(norm) and self.accelerator.scaler is None:
             self._refuse("gradient", step, [part for part, _ in parts], losses)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update()
         return StepResult(total, max(count, 1.0), int(free), norm, stops > 0)
@@ -226,13 +236,38 @@ class Engine:
         edges = [index * rows // count for index in range(count + 1)]
         return [slice(*edge) for edge in itertools.pairwise(edges)]
 
-    def _clip(self) -> float:
+    def _forward_backward(
+        self, part: Batch, draw: Draw, *, dropout: Noise, scale: float, last: bool
+    ) -> Loss:
+        """Add the gradient of ``scale * total``; synchronise it if it is the last."""
+        with nullcontext() if last else self.accelerator.no_sync(self.model):
+            with global_seed(dropout):
+                loss: Loss = self.model(part, draw)
+            self.accelerator.backward(loss.total * scale)
+        return loss
+
+    def _update(self, lr: float, *, rescale: float) -> float:
+        """Clip, step, clear; return the norm before clipping.
+
+        If the norm is not finite and no scaler watches for that, there is no step.
+        """
+        if rescale != 1.0:
+            scale_gradients(self.module, rescale)
         norm = self.accelerator.clip_grad_norm_(
             self.module.parameters(), self.config.clip or math.inf
         )
         if hasattr(norm, "full_tensor"):
             norm = norm.full_tensor()
+        if self.accelerator.scaler is None and not math.isfinite(float(norm)):
+            return float(norm)
+        self._set_rate(lr)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return float(norm)
+
+    def _set_rate(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
 
     def _refuse(
         self, what: str, step: int, parts: list[Batch], losses: list[Loss]
@@ -246,6 +281,15 @@ class Engine:
         )
 
     # ---- what is saved -------------------------------------------------------
+
+    files: ClassVar[tuple[str, ...]] = (MODEL, OPTIMIZER)
+    """What `restore` wants besides the averaged weights."""
+
+    def write_more(self, place: Path) -> None:
+        """Write what is no named tensor to a checkpoint's folder; here nothing."""
+
+    def read_more(self, place: Path) -> None:
+        """Read what `write_more` wrote."""
 
     def collect(self) -> dict[str, dict[str, Tensor]]:
         """Return everything a checkpoint holds, whole, on the CPU.

@@ -86,10 +86,10 @@ class Loop:
         Raises:
             CheckpointError: if it belongs to another model.
         """
-        names = [checkpoint.MODEL, checkpoint.OPTIMIZER]
-        names += [checkpoint.EMA] if self.engine.ema else []
+        names = [*self.engine.files, *([checkpoint.EMA] if self.engine.ema else [])]
         tensors = {name: checkpoint.read_tensors(start, name) for name in names}
         self.engine.restore(tensors, f"checkpoint '{start}'")
+        self.engine.read_more(start)
         self.engine.restore_counters(saved)
         self.progress = Progress(**saved["progress"])
 
@@ -236,7 +236,9 @@ class Loop:
         )
 
     def _save(self) -> None:
+        place = self.folder.checkpoints
         tensors = self.engine.collect()  # by all processes together
+        self.engine.write_more(checkpoint.temporary(place, self.progress.step))
         state = {
             "score": self._score(),
             "progress": asdict(self.progress),
@@ -248,7 +250,7 @@ class Loop:
         }
 
         def write() -> None:
-            train, place = self.config.train, self.folder.checkpoints
+            train = self.config.train
             checkpoint.write_checkpoint(place, self.progress.step, tensors, state)
             checkpoint.rotate(
                 place, keep_last=train.keep_last, keep_best=train.keep_best

@@ -1,13 +1,17 @@
-"""The optimiser and its learning rate."""
+"""The optimisers and their learning rate."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mdlm_core.config.schema import TrainConfig
+
+from .muon import MuonAdamW, muon_matrices
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -39,25 +43,41 @@ def _share(step: int, start: int, stop: int) -> float:
     return min(1.0, max(0.0, (step - start) / max(1, stop - start)))
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(
+    parameters: Iterable[nn.Parameter], weight_decay: float
+) -> list[dict[str, Any]]:
     """Return AdamW's groups: matrices decay, vectors (norms and biases) do not."""
-    learned = [p for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, object]] = [
+    learned = [p for p in parameters if p.requires_grad]
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in learned if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
 
-def adamw(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Build AdamW in its fused form, or multi-tensor where there is none."""
+def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Build `config.optimizer` for everything in `module` that is learned.
+
+    AdamW is in its fused form, or multi-tensor where there is none.
+    """
     device = next(module.parameters()).device.type
-    return torch.optim.AdamW(
-        parameter_groups(module, config.weight_decay),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.adam_eps,
-        **({"fused": True} if device in ("cpu", "cuda", "xpu") else {"foreach": True}),
+    settings: dict[str, Any] = {
+        "lr": config.lr,
+        "betas": (config.beta1, config.beta2),
+        "eps": config.adam_eps,
+        "fused" if device in ("cpu", "cuda", "xpu") else "foreach": True,
+    }
+    if config.optimizer == "adamw":
+        groups = parameter_groups(module.parameters(), config.weight_decay)
+        return torch.optim.AdamW(groups, **settings)
+    matrices = muon_matrices(module)
+    chosen = {id(matrix) for matrix in matrices}
+    rest = [p for p in module.parameters() if id(p) not in chosen]
+    return MuonAdamW(
+        matrices,
+        parameter_groups(rest, config.weight_decay),
+        weight_decay=config.weight_decay,
+        **settings,
     )
 
 

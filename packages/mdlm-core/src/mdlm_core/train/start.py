@@ -38,6 +38,7 @@ from .processes import on_main
 from .progress import display
 from .signals import StopSignals
 from .trackers import check_trackers, start_trackers, stop_trackers
+from .zero import ZeroEngine, wants_zero
 
 MEASURED_ROWS = 8
 """Rows of a batch on which ``precision: auto`` times a step."""
@@ -185,12 +186,13 @@ def _prepare(
     precision = _precision(config, module, source, saved)
     AcceleratorState._reset_state()  # an earlier run's precision is no rule for this
     accelerator = Accelerator(
-        mixed_precision=precision.accelerate,
+        mixed_precision="no" if wants_zero() else precision.accelerate,
         log_with=list(config.train.report_to) or None,
         project_dir=folder.path / "trackers",
     )
     facts = {"precision": precision.name, "versions": versions(config, catalog)}
-    engine = Engine(module, accelerator, config.train)
+    kind = ZeroEngine if wants_zero() else Engine
+    engine = kind(module, accelerator, config.train, precision.name)
     loop = Loop(config, folder, engine, source, task, facts=facts)
     count = sum(parameter.numel() for parameter in engine.module.parameters())
     say(
