@@ -172,15 +172,15 @@ def test_the_seed_decides(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_does_not_depend_on_the_others(name):
     canvas = blank()
-    whole, _ = run(name, canvas)
+    whole, _ = run(name, canvas, steps=12)
     for batch_size in (1, 4):
-        part, _ = run(name, canvas, batch_size=batch_size)
+        part, _ = run(name, canvas, steps=12, batch_size=batch_size)
         assert torch.equal(part.tokens, whole.tokens)
         assert torch.equal(part.nfe, whole.nfe)
-    order = torch.tensor([5, 2, 3])
-    part, _ = run(name, canvas.select(order))
-    assert torch.equal(part.tokens, whole.tokens[order])
-    assert torch.equal(part.nfe, whole.nfe[order])
+    for rows in ([5, 2, 3], [3]):
+        part, _ = run(name, canvas.select(torch.tensor(rows)), steps=12)
+        assert torch.equal(part.tokens, whole.tokens[rows])
+        assert torch.equal(part.nfe, whole.nfe[rows])
 
 
 @pytest.mark.parametrize("name", NAMES)
