@@ -7,14 +7,19 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 
+from mdlm_core.errors import ConfigError
 from mdlm_core.train import checkpoint, load_run
+from mdlm_core.train import zero as deepspeed
 
-from .tiny_run import TinySource, TinyTask, run, trace
+from .tiny_run import TinySource, TinyTask, config, run, trace
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,15 @@ def met(folder):
     return [json.loads((folder / f"rank-{i}.json").read_text()) for i in (0, 1)]
 
 
-@pytest.mark.parametrize("kind", ["ddp", "accumulated", "alone-first", "fsdp"])
+zero = pytest.param(
+    "zero",
+    marks=pytest.mark.skipif(
+        find_spec("deepspeed") is None, reason="deepspeed is not installed"
+    ),
+)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "accumulated", "alone-first", "fsdp", zero])
 def test_the_trace_is_that_of_one_process(folder, kind):
     alone, both = trace(folder / "alone"), trace(folder / kind)
     assert [line["step"] for line in alone] == sorted(n["step"] for n in alone)
@@ -98,3 +111,24 @@ def test_errors_reach_both_processes(folder):
         "must be a multiple of the number of processes, which is 2" in first["uneven"]
     )
     assert "already in use by process" in first["taken"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision", "changes", "told"),
+    [
+        (3, "bf16", {}, "stage 3 is not supported, only 1 and 2"),
+        (2, "fp16", {}, "fp16, which is not supported under DeepSpeed"),
+        (1, "bf16", {"optimizer": "muon"}, "muon, which needs whole matrices"),
+        (None, "bf16", {}, "accelerate does not use it here"),
+    ],
+)
+def test_deepspeed_set_up_in_another_way(stage, precision, changes, told):
+    used = DistributedType.DEEPSPEED if stage else DistributedType.MULTI_CPU
+    plugin = SimpleNamespace(zero_stage=stage)
+    accelerator = SimpleNamespace(
+        distributed_type=used, state=SimpleNamespace(deepspeed_plugin=plugin)
+    )
+    with pytest.raises(ConfigError, match=told):
+        deepspeed.ZeroEngine(
+            torch.nn.Linear(1, 1), accelerator, config(**changes).train, precision
+        )

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -60,6 +61,22 @@ def refusal(folder, **settings):
     return ""
 
 
+def zero(folder, task):
+    """Train under DeepSpeed, which on a CPU must be told to use it."""
+    import deepspeed
+
+    os.environ |= {
+        "ACCELERATE_USE_FSDP": "false",
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2",
+        "DS_ACCELERATOR": "cpu",
+    }
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU
+    deepspeed.init_distributed(dist_backend="gloo")
+    run(folder / "zero", task=task, micro_batch=1, steps=6)
+    run(folder / "zero", task=task, micro_batch=1, resume=True)
+
+
 def main(folder):
     task = TinyTask(dropout=0.0)
     met = {}
@@ -90,6 +107,8 @@ def main(folder):
     PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
     run(folder / "fsdp", task=task, resume=True)
     met["kind"] = str(PartialState._shared_state["distributed_type"])
+    if find_spec("deepspeed") is not None:
+        zero(folder, task)
     (folder / f"rank-{state.process_index}.json").write_text(json.dumps(met))
     torch.distributed.destroy_process_group()
 
