@@ -94,7 +94,9 @@ def extras_for_tests(package: str) -> str:
     """Return the extras of a package that its tests use, as ``[a,b]``."""
     text = (ROOT / "packages" / package / "pyproject.toml").read_text()
     offered = tomllib.loads(text)["project"].get("optional-dependencies", {})
-    wanted = [name for name in ("hf", "testing", "test") if name in offered]
+    wanted = [
+        name for name in ("hf", "tensorboard", "testing", "test") if name in offered
+    ]
     return f"[{','.join(wanted)}]" if wanted else ""
 
 
@@ -225,7 +227,8 @@ def docs(session: nox.Session) -> None:
 @nox.parametrize("package", [nox.param(name, id=short(name)) for name in PACKAGES])
 def tests(session: nox.Session, package: str) -> None:
     """The tests of one package, with core and that package alone."""
-    install(session, *group("test"), "-e", source("mdlm-core", "[hf,testing]"))
+    core = source("mdlm-core", extras_for_tests("mdlm-core"))
+    install(session, *group("test"), "-e", core)
     if package != "mdlm-core":
         install(session, "-e", source(package, extras_for_tests(package)))
     session.run("pytest", *report(session), source(package, "/tests"), *session.posargs)
