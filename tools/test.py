@@ -54,7 +54,9 @@ def last_line(sessions: Path, code: int, seconds: float) -> str:
             count["passed"] += number["tests"] - bad - number["skipped"]
     if code and not count["failed"] and not count["errors"]:
         count["errors"] = max(1, len(failed_sessions(sessions)))
-    parts = [f"{n} {word}" for word, n in count.items() if n]
+    words = {word: word for word in count}
+    words["errors"] = "error" if count["errors"] == 1 else "errors"
+    parts = [f"{n} {words[word]}" for word, n in count.items() if n]
     text = f" {', '.join(parts) or 'no tests ran'} in {seconds:.2f}s "
     return text.center(80, "=")
 
