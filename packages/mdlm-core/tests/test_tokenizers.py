@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -18,7 +19,12 @@ from mdlm_core.data.tokenizers import (
     build_tokenizer,
     load_tokenizer,
 )
-from mdlm_core.errors import ConfigError, DataError, MissingExtraError
+from mdlm_core.errors import (
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    PluginError,
+)
 from mdlm_core.protocols import Tokenizer
 
 TEXTS = [
@@ -200,3 +206,30 @@ def test_damaged_merges(tmp_path):
     (tmp_path / "merges.json").write_text("{}")
     with pytest.raises(DataError, match=r"merges\.json"):
         load_tokenizer(tmp_path)
+
+
+def test_a_plugin_reads_its_own_tokenizer(tmp_path, monkeypatch):
+    """The kind names a function, which must be of an installed plugin."""
+    kind = "mdlm_fake.letters:read"
+    (tmp_path / "mdlm_tokenizer.json").write_text(
+        json.dumps({"kind": kind, "name": "letters"})
+    )
+    with pytest.raises(PluginError, match="pip install mdlm-fake"):
+        load_tokenizer(tmp_path)
+
+    point = metadata.EntryPoint("fake", "mdlm_fake.plugin", "mdlm.plugins")
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point])
+    letters = types.ModuleType("mdlm_fake.letters")
+    letters.read = lambda folder: ("read from", folder)
+    monkeypatch.setitem(sys.modules, "mdlm_fake", types.ModuleType("mdlm_fake"))
+    monkeypatch.setitem(sys.modules, "mdlm_fake.letters", letters)
+    assert load_tokenizer(tmp_path) == ("read from", tmp_path)
+
+
+def test_a_run_folder_cannot_name_any_function(tmp_path):
+    (tmp_path / "mdlm_tokenizer.json").write_text(
+        json.dumps({"kind": "shutil:rmtree", "name": "trap"})
+    )
+    with pytest.raises(PluginError, match="no installed plugin"):
+        load_tokenizer(tmp_path)
+    assert tmp_path.exists()

@@ -41,7 +41,11 @@ class Tokenizer(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write what `load_tokenizer` needs to build it again, offline."""
+        """Write what `load_tokenizer` needs to build it again, offline.
+
+        A plugin's tokenizer writes ``mdlm_tokenizer.json`` with its `name` and, as
+        its `kind`, the function that reads it: ``"package.module:function"``.
+        """
         ...
 
     def fingerprint(self) -> str:

@@ -6,14 +6,17 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from hashlib import sha256
+from importlib import metadata
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mdlm_core.errors import ConfigError, DataError
+from mdlm_core.errors import ConfigError, DataError, PluginError
+from mdlm_core.hooks import ENTRY_POINT_GROUP
 from mdlm_core.protocols import Tokenizer
+from mdlm_core.refs import Ref
 
 from .cache import write_atomic
 
@@ -202,11 +205,35 @@ def build_tokenizer(
     return load_pretrained(name)
 
 
+def plugin_loader(target: str) -> Ref:
+    """Return the reference `target` if it points into an installed plugin.
+
+    A run folder may come from anywhere, so that it must not name any function.
+
+    Raises:
+        PluginError: if it is not a plugin's.
+    """
+    reference = Ref(target)
+    package = reference.module.partition(".")[0]
+    points = metadata.entry_points(group=ENTRY_POINT_GROUP)
+    if package not in {point.module.partition(".")[0] for point in points}:
+        raise PluginError(
+            f"the tokenizer is read by '{target}', but no installed plugin has the "
+            f"package '{package}'; try: pip install {package.replace('_', '-')}"
+        )
+    return reference
+
+
 def load_tokenizer(folder: Path | str) -> Tokenizer:
     """Return the tokenizer that `save` wrote to `folder`, without the network.
 
+    The file ``mdlm_tokenizer.json`` holds its `kind` and its `name`. A plugin's
+    tokenizer has ``"package.module:function"`` as its kind; the function is called
+    with the folder.
+
     Raises:
         DataError: if the folder holds none, or a damaged one.
+        PluginError: if it is of a plugin that is not installed.
     """
     folder = Path(folder)
     path = folder / DEFINITION
@@ -225,6 +252,9 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
             from .pretrained import load_saved
 
             return load_saved(folder, name, definition["fingerprint"])
+        if ":" in kind:
+            tokenizer: Tokenizer = plugin_loader(kind).load()(folder)
+            return tokenizer
     except FileNotFoundError:
         raise DataError(
             f"'{folder}' holds no saved tokenizer: there is no {DEFINITION}"
