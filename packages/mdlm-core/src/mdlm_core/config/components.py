@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .schema import require
+from .schema import at_least, require, share
 
 # ---- backbone ---------------------------------------------------------------
 
@@ -34,9 +34,8 @@ class DiTConfig:
     """The attention backend."""
 
     def __post_init__(self) -> None:
-        for name in ("blocks", "width", "heads", "cond_width", "mlp_ratio"):
-            value = getattr(self, name)
-            require(value >= 1, f"model.{name} is {value}; it must be at least 1")
+        at_least(1, "model", self, "blocks", "width", "heads", "cond_width")
+        at_least(1, "model", self, "mlp_ratio")
         require(
             self.width % (2 * self.heads) == 0,
             f"model.width ({self.width}) must be a multiple of twice model.heads "
@@ -113,6 +112,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         require(0 < self.t_min < 1, f"task.t_min is {self.t_min}; it must be in (0, 1)")
+        at_least(0, "task", self, "eval_rows", "sample_count")
         require(
             self.eval_draws >= 2,
             f"task.eval_draws is {self.eval_draws}; a standard error needs at least 2",
@@ -138,18 +138,10 @@ class SamplerConfig:
     """Rows evaluated together."""
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, f"sampler.steps is {self.steps}; it must be positive")
-        require(
-            self.temperature >= 0,
-            f"sampler.temperature is {self.temperature}; it must not be negative",
-        )
-        require(self.top_k >= 0, f"sampler.top_k is {self.top_k}; it must be 0 or more")
+        at_least(1, "sampler", self, "steps", "batch_size")
+        at_least(0, "sampler", self, "temperature", "top_k")
         require(
             0 < self.top_p <= 1, f"sampler.top_p is {self.top_p}; it must be in (0, 1]"
-        )
-        require(
-            self.batch_size >= 1,
-            f"sampler.batch_size is {self.batch_size}; it must be at least 1",
         )
 
 
@@ -162,15 +154,23 @@ class ConfidenceConfig(SamplerConfig):
     threshold: float = 0.0
     """Commit every position whose score passes it, at least one; 0 means by count."""
 
+    def __post_init__(self) -> None:
+        SamplerConfig.__post_init__(self)
+        share("sampler", self, "threshold")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SemiAutoregressiveConfig(SamplerConfig):
-    """Fill block after block, left to right."""
+class SemiAutoregressiveConfig(ConfidenceConfig):
+    """Fill block after block, left to right; score and threshold are confidence's."""
 
     block: int = 32
     """Positions in a block."""
     inner: Literal["ancestral", "first-hitting", "confidence"] = "ancestral"
     """The sampler inside a block."""
+
+    def __post_init__(self) -> None:
+        ConfidenceConfig.__post_init__(self)
+        at_least(1, "sampler", self, "block")
 
 
 # ---- data -------------------------------------------------------------------
@@ -200,9 +200,7 @@ class TextConfig:
     """The share of documents held out, chosen by a hash of their text."""
 
     def __post_init__(self) -> None:
-        require(
-            self.length >= 1, f"data.length is {self.length}; it must be at least 1"
-        )
+        at_least(1, "data", self, "length")
         require(
             0 < self.holdout < 1,
             f"data.holdout is {self.holdout}; it must be in (0, 1)",
@@ -215,6 +213,10 @@ class PythonDocsConfig(TextConfig):
 
     max_documents: int = 0
     """Use only that many documents; 0 means all."""
+
+    def __post_init__(self) -> None:
+        TextConfig.__post_init__(self)
+        at_least(0, "data", self, "max_documents")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,21 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def at_least(low: float, section: str, config: object, *names: str) -> None:
+    """Raise a ConfigError unless each named setting of `config` is at least `low`."""
+    for name in names:
+        value = getattr(config, name)
+        rule = f"at least {low}" if low else "0 or more"
+        require(value >= low, f"{section}.{name} is {value}; it must be {rule}")
+
+
+def share(section: str, config: object, *names: str) -> None:
+    """Raise a ConfigError unless each named setting of `config` is in [0, 1]."""
+    for name in names:
+        value = getattr(config, name)
+        require(0 <= value <= 1, f"{section}.{name} is {value}; it must be in [0, 1]")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Component:
     """A component chosen by name, with its settings already checked."""
@@ -84,21 +99,17 @@ class TrainConfig:
     """Trackers of accelerate besides metrics.jsonl: "tensorboard", "wandb"."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "keep_last"):
+        at_least(1, "train", self, "steps", "batch_size", "log_every", "keep_last")
+        at_least(0, "train", self, "warmup", "micro_batch", "clip", "weight_decay")
+        at_least(0, "train", self, "eval_every", "save_every", "keep_best")
+        at_least(0, "train", self, "sample_every")
+        share("train", self, "decay_fraction", "lr_min_ratio")
+        for name in ("lr", "adam_eps"):
             value = getattr(self, name)
-            require(value >= 1, f"train.{name} is {value}; it must be at least 1")
-        for name in ("warmup", "micro_batch", "clip", "weight_decay", "eval_every"):
+            require(value > 0, f"train.{name} is {value}; it must be positive")
+        for name in ("beta1", "beta2", "ema"):
             value = getattr(self, name)
-            require(value >= 0, f"train.{name} is {value}; it must not be negative")
-        for name in ("save_every", "keep_best", "sample_every"):
-            value = getattr(self, name)
-            require(value >= 0, f"train.{name} is {value}; it must not be negative")
-        require(self.lr > 0, f"train.lr is {self.lr}; it must be positive")
-        require(0 <= self.ema < 1, f"train.ema is {self.ema}; it must be in [0, 1)")
-        require(
-            0 <= self.decay_fraction <= 1,
-            f"train.decay_fraction is {self.decay_fraction}; it must be in [0, 1]",
-        )
+            require(0 <= value < 1, f"train.{name} is {value}; it must be in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

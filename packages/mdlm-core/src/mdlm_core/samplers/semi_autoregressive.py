@@ -96,9 +96,12 @@ def semi_autoregressive(
 
 def build(config: SemiAutoregressiveConfig) -> Sampler:
     """Return the sampler with its settings bound."""
+    settings: dict[str, object] = {"batch_size": config.batch_size}
+    if config.inner == "confidence":
+        settings |= {"score": config.score, "threshold": config.threshold}
     return partial(
         semi_autoregressive,
         steps=config.steps,
         block=config.block,
-        inner=partial(_INNER[config.inner], batch_size=config.batch_size),
+        inner=partial(_INNER[config.inner], **settings),
     )
