@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mdlm_core.data.batch import Batch
 from mdlm_core.errors import ConfigError, DataError
 from mdlm_core.kernels.linear_cross_entropy import linear_log_prob
+from mdlm_core.kernels.modes import evaluating
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Schedule
 
@@ -320,13 +321,5 @@ def _dtype(backbone: Backbone, states: Tensor) -> torch.dtype:
 @contextmanager
 def _measuring(backbone: Backbone) -> Iterator[None]:
     """Take no gradients and switch dropout off, and put it back afterwards."""
-    modules = list(backbone.modules()) if isinstance(backbone, nn.Module) else []
-    training = [module for module in modules if module.training]
-    with torch.no_grad():
-        for module in training:
-            module.training = False
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
+    with torch.no_grad(), evaluating(backbone):
+        yield

@@ -15,11 +15,12 @@ from copy import copy
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion.parameterization import subs
 from mdlm_core.errors import UsageError
+from mdlm_core.kernels import modes
 from mdlm_core.kernels.categorical import categorical, truncate
 from mdlm_core.protocols import Backbone, Schedule
 
@@ -172,18 +173,8 @@ class Denoiser:
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Switch dropout and gradients off inside the block, and restore them."""
-        modules = (
-            self.backbone.modules() if isinstance(self.backbone, nn.Module) else ()
-        )
-        training = [module for module in modules if module.training]
-        for module in training:
-            module.training = False
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for module in training:
-                module.training = True
+        with torch.no_grad(), modes.evaluating(self.backbone):
+            yield
 
 
 def implied_time(canvas: Batch, mask_id: int, schedule: Schedule) -> Tensor:

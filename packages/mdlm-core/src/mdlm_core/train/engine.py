@@ -29,6 +29,7 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion import Draw, Loss
 from mdlm_core.errors import ConfigError, TrainingError, UsageError
 from mdlm_core.kernels.ema import Ema
+from mdlm_core.kernels.modes import evaluating
 from mdlm_core.kernels.noise import Noise, global_seed
 
 from . import state as live
@@ -332,12 +333,8 @@ class Engine:
             yield twin.to(self.device).eval()
             return
         swap = self.ema.swapped(self.module) if self.ema else nullcontext()
-        self.module.eval()
-        try:
-            with swap:
-                yield self.module
-        finally:
-            self.module.train()
+        with swap, evaluating(self.module):
+            yield self.module
 
     def counters(self) -> dict[str, Any]:
         """Return what else a checkpoint holds: EMA's count, fp16's loss scale."""
