@@ -32,8 +32,8 @@ RUNS = st.fixed_dictionaries(
             optional={
                 "steps": st.integers(1, 10**12),
                 "lr": POSITIVE,
-                "beta1": st.floats(allow_nan=False),
-                "clip": st.floats(0, 1e6),
+                "beta1": st.floats(0, 1, exclude_max=True),
+                "clip": st.floats(0, allow_infinity=True),
                 "compile": st.booleans(),
                 "precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
                 "report_to": st.lists(TEXT, max_size=3),
