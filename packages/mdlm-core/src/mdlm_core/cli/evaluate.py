@@ -42,7 +42,7 @@ def evaluate(
 
     loaded = load_run(
         run,
-        device=device or _best_device(),
+        device=device or "auto",
         weights=weights,
         checkpoint=checkpoint,
         catalog=load_catalog(*(imports or ())),
@@ -55,12 +55,6 @@ def evaluate(
             file=sys.stderr,
         )
     print(json.dumps(card, indent=2) if as_json else _text(card))
-
-
-def _best_device() -> str:
-    from accelerate import PartialState
-
-    return str(PartialState().device)
 
 
 def _text(card: dict[str, Any]) -> str:

@@ -65,7 +65,7 @@ DumpConfig = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="cpu, cuda, mps; default: the best."),
+    typer.Option("--device", metavar="NAME", help="cpu, cuda, xpu; default: the best."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

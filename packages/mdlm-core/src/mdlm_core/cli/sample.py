@@ -90,7 +90,7 @@ def sample(
 
     loaded = load_run(
         run,
-        device=device or _best_device(),
+        device=device or "auto",
         weights=weights,
         checkpoint=checkpoint,
         catalog=catalog,
@@ -169,13 +169,6 @@ def _ids(texts: Sequence[str], tokenizer: Tokenizer) -> list[int]:
             )
         ids += found
     return ids
-
-
-def _best_device() -> str:
-    """Return the GPU if there is one; the exact draws need float64, which MPS lacks."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _say(text: str) -> None:

@@ -20,6 +20,8 @@ from mdlm_core.catalog import Catalog
 from mdlm_core.errors import MdlmError
 from mdlm_core.nn.attention import resolve_backend
 
+from .devices import NO_FLOAT64, choose_device
+
 Level = Literal["ok", "note", "problem"]
 
 
@@ -71,19 +73,21 @@ def _device() -> Finding:
             torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
         ]
         return Finding("device", "ok", f"cuda: {', '.join(names)}")
-    if torch.backends.mps.is_available():
-        return Finding("device", "ok", "mps (fp32)")
+    if (chosen := choose_device().type) != "cpu":
+        return Finding("device", "ok", chosen)
     threads = torch.get_num_threads()
+    unused = f"; MPS is not used: {NO_FLOAT64}"
     return Finding(
         "device",
         "note",
-        f"cpu, {threads} threads; bf16 is tried at the start of a run",
+        f"cpu, {threads} threads; bf16 is tried at the start of a run"
+        + (unused if torch.backends.mps.is_available() else ""),
         "small models only: the default preset, or --tiny",
     )
 
 
 def _attention() -> Finding:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     works = []
     for name in ("sdpa", "flex", "flash"):

@@ -34,6 +34,7 @@ from mdlm_core.kernels.noise import Noise, global_seed
 
 from . import state as live
 from .checkpoint import EMA, MODEL, OPTIMIZER
+from .devices import choose_device
 from .optim import build_optimizer, scale_gradients
 from .processes import gather_lists, sum_over_processes
 
@@ -58,7 +59,7 @@ def start_processes(device: str | None) -> PartialState:
     """Join the other processes of the run, if any, on `device`.
 
     Args:
-        device: "cpu", "cuda", "cuda:1", "mps"; None lets accelerate choose.
+        device: "cpu", "cuda", "cuda:1", "xpu"; None or "auto" takes what is there.
 
     Raises:
         UsageError: if there is no such device.
@@ -67,11 +68,10 @@ def start_processes(device: str | None) -> PartialState:
     if world == 1 and PartialState._shared_state:
         # An earlier run of this process may have used another device or precision.
         AcceleratorState._reset_state(reset_partial_state=True)
+    chosen = choose_device(device).type
     if device in (None, "auto"):
-        # Told nothing, accelerate does not join processes that have no GPU.
-        device = "cpu" if world > 1 and not torch.accelerator.is_available() else None
-    if device is not None:
-        _check_device(device)
+        # Told nothing, accelerate takes MPS, and joins no processes without a GPU.
+        device = "cpu" if chosen == "cpu" else None
     if device is not None and ":" in device and world == 1:
         os.environ["ACCELERATE_TORCH_DEVICE"] = device
     try:
@@ -84,17 +84,6 @@ def start_processes(device: str | None) -> PartialState:
             f"{state.num_processes}; on a machine without a GPU add --device cpu"
         )
     return state
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"device '{device}' cannot be used: {reason}. Leave out --device to take "
-            f"what is there, or give --device cpu"
-        ) from error
 
 
 class Engine:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from mdlm_core.catalog import Catalog, load_catalog
@@ -20,6 +19,7 @@ from mdlm_core.kernels.noise import Noise, global_seed
 from mdlm_core.protocols import Backbone, DataSource, Schedule, Task, Tokenizer
 
 from . import checkpoint as saved
+from .devices import choose_device
 from .folder import RunFolder
 from .state import check_names, named_tensors
 
@@ -119,7 +119,7 @@ def load_run(
 
     Args:
         path: the run folder.
-        device: where the model goes.
+        device: where the model goes; "auto" takes a GPU if there is one.
         weights: "ema" for the averaged weights, where there are any; "raw" for those
             of the optimiser.
         checkpoint: "best" by held-out loss, "last", or the number of a step.
@@ -130,7 +130,8 @@ def load_run(
 
     Raises:
         ConfigError: if `path` is no run.
-        UsageError: if `weights` or `checkpoint` is none of these.
+        UsageError: if `weights` or `checkpoint` is none of these, or there is no such
+            device.
         CheckpointError: if there is no sound checkpoint, or it is of another model.
     """
     if weights not in ("ema", "raw"):
@@ -151,7 +152,7 @@ def load_run(
     used = _load_weights(module, chosen, weights)
     return LoadedRun(
         config=config,
-        module=module.to(_device(device)).eval(),
+        module=module.to(choose_device(device)).eval(),
         tokenizer=source.tokenizer,
         schedule=catalog.build("schedule", config.schedule),
         task=task,
@@ -185,13 +186,3 @@ def _load_weights(module: nn.Module, chosen: Path, weights: str) -> str:
     check_names(named_tensors(module), values, what)
     module.load_state_dict(values, strict=False)  # extra state is no tensor
     return "ema" if averaged else "raw"
-
-
-def _device(device: str) -> torch.device:
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"device '{device}' cannot be used: {reason}. Give --device cpu"
-        ) from error

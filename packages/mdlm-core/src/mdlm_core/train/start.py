@@ -80,7 +80,7 @@ def train(
             the start if it has none yet. The settings may differ in what does not
             change the steps already done.
         name: see `out`.
-        device: "cpu", "cuda", "cuda:1", "mps"; None takes what is there.
+        device: "cpu", "cuda", "cuda:1", "xpu"; None takes what is there.
         catalog: where components come from; by default the installed plugins.
         source: the data, instead of ``config.data``.
         task: the task, instead of ``config.task``.
