@@ -94,9 +94,7 @@ def step_functions(path, model, batch, reference):
 
         def loss():
             t = noised.t.float()
-            return reference.loss(
-                network, batch.tokens, noised.masked, t, valid, MASK
-            )
+            return reference.loss(network, batch.tokens, noised.masked, t, valid, MASK)
 
         def update():
             optimizer.step()
