@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -164,3 +165,13 @@ def test_global_seed_restores_what_it_found():
     except KeyError:
         pass
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_integer_of_any_type_is_the_same_path():
+    rows = torch.arange(3)
+    expected = Noise(5).child("mask", 1).uniform(rows, 2)
+    for one in (np.int64(1), np.uint8(1), torch.tensor(1)):
+        other = Noise(5).child("mask", one)
+        assert other == Noise(5).child("mask", 1)
+        assert torch.equal(other.uniform(rows, 2), expected)
+    assert not torch.equal(Noise(5).child("mask", "1").uniform(rows, 2), expected)

@@ -56,8 +56,14 @@ class Noise:
     path: tuple[str | int, ...] = ()
 
     def child(self, *path: str | int) -> Noise:
-        """Return the generator one level down."""
-        return Noise(self.seed, self.path + path)
+        """Return the generator one level down.
+
+        Integers of other types, as numpy's, stand for the same level as Python's.
+        """
+        levels = tuple(
+            level if isinstance(level, str) else int(level) for level in path
+        )
+        return Noise(self.seed, self.path + levels)
 
     def _key(self) -> tuple[int, int]:
         name = repr((self.seed, self.path)).encode()
