@@ -207,6 +207,26 @@ def test_flash_needs_half_precision_on_cuda(monkeypatch):
     assert resolve("flash", torch.device("cuda"), torch.bfloat16) == "flash"
 
 
+def test_flash_scores_in_float32_by_sdpa(monkeypatch):
+    cuda = torch.device("cuda")
+    for found in (object(), None):  # installed or not
+        monkeypatch.setattr(attention, "find_spec", lambda name, found=found: found)
+        resolve = resolve_backend.__wrapped__
+        assert resolve("flash", cuda, torch.float32, gradients=False) == "sdpa"
+    monkeypatch.setattr(attention, "find_spec", lambda name: object())
+    assert resolve("flash", cuda, torch.bfloat16, gradients=False) == "flash"
+    with pytest.raises(ConfigError, match="bfloat16 on CUDA"):
+        resolve("flash", cuda, torch.float32)
+    q, k, v = qkv()
+    resolve_backend.cache_clear()
+    with torch.no_grad():
+        out = attend(q, k, v, backend="flash")
+    assert torch.equal(out, attend(q, k, v, backend="sdpa"))
+    with pytest.raises(ConfigError, match="bfloat16 on CUDA"):
+        attend(q, k, v, backend="flash")
+    resolve_backend.cache_clear()
+
+
 def test_auto_takes_the_fused_block_mask_for_documents_on_cuda(monkeypatch):
     monkeypatch.setattr(attention, "find_spec", lambda name: object())
     resolve, cuda = resolve_backend.__wrapped__, torch.device("cuda")

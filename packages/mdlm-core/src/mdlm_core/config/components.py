@@ -31,7 +31,7 @@ class DiTConfig:
     time_conditioned: bool = False
     """Whether the model sees t."""
     attention: Literal["auto", "sdpa", "flex", "flash"] = "auto"
-    """The attention backend."""
+    """The attention backend; flash is for training, and float32 scoring takes sdpa."""
 
     def __post_init__(self) -> None:
         at_least(1, "model", self, "blocks", "width", "heads", "cond_width")

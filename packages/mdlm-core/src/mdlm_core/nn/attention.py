@@ -69,7 +69,11 @@ def plan(
     if pad is not None and not pad.any():
         pad = None
     name = resolve_backend(
-        backend, like.device, like.dtype, documents=documents is not None
+        backend,
+        like.device,
+        like.dtype,
+        documents=documents is not None,
+        gradients=torch.is_grad_enabled(),
     )
     if name == "flash":
         return flash(pad, documents)
@@ -81,7 +85,12 @@ def plan(
 
 @lru_cache
 def resolve_backend(
-    name: str, device: torch.device, dtype: torch.dtype, *, documents: bool = False
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    documents: bool = False,
+    gradients: bool = True,
 ) -> Backend:
     """Return the backend that `name` stands for on this machine.
 
@@ -89,6 +98,10 @@ def resolve_backend(
     (CUDA with Triton), which skips what no document sees. It is "eager", the products
     written out, for bfloat16 on a CPU: at L = 128, forward and backward together, it
     takes a third of the time of SDPA there. Otherwise it is SDPA.
+
+    "flash" has no float32, in which models are measured and sampled from: with float32
+    and without `gradients` it is SDPA, and with gradients an error. So a model that
+    was trained with flash-attn can be measured where it is not installed.
 
     Raises:
         MissingExtraError: if flash-attn is asked for and not installed.
@@ -100,6 +113,8 @@ def resolve_backend(
             return "flex"
         return "eager" if (device.type, dtype) == ("cpu", torch.bfloat16) else "sdpa"
     if name == "flash":
+        if dtype == torch.float32 and not gradients:
+            return "sdpa"
         if find_spec("flash_attn") is None:
             raise MissingExtraError(
                 "model.attention=flash needs flash-attn, which is not installed: pip "
