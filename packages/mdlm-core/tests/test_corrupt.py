@@ -8,6 +8,8 @@ import torch
 
 from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion import (
+    Cosine,
+    Geometric,
     LogLinear,
     Times,
     corrupt,
@@ -232,3 +234,40 @@ def test_a_policy_decides_positions_and_weights():
     assert noised.masked[:, ::2].all()
     assert not noised.masked[:, 1::2].any()
     assert torch.equal(noised.weight, torch.full((16, 12), 6.0))
+
+
+class Sloped:
+    """A policy with a linear layer, whose result autocast would make coarse."""
+
+    def __init__(self, dtype=torch.float32):
+        self.dtype = dtype
+
+    def rates(self, batch, t, schedule):
+        place = torch.linspace(-1, 1, batch.length)[:, None] @ torch.tensor([[0.1]])
+        chance = schedule.mask_rate(t)[:, None].float() * (1 - place[:, 0])
+        return Rates(chance.to(self.dtype), torch.ones_like(chance))
+
+
+def test_a_policy_is_asked_without_autocast():
+    batch = a_batch(length=64)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = hide(batch, at(0.5, rows=16), policy=Sloped())
+    plain = hide(batch, at(0.5, rows=16), policy=Sloped())
+    assert torch.equal(under.masked, plain.masked)
+
+
+def test_coarse_rates_are_refused():
+    with pytest.raises(ConfigError, match=r"'Sloped' gives mask_prob in bfloat16"):
+        hide(a_batch(), at(0.5, rows=16), policy=Sloped(torch.bfloat16))
+
+
+def test_exact_counts_give_the_time_of_their_share():
+    batch = a_batch(rows=3, length=8)
+    counts = torch.tensor([2, 4, 8])
+    for schedule in (Cosine(), LogLinear(0.3), Geometric()):
+        noised = corrupt_exactly(
+            batch, counts, noise=NOISE, mask_id=MASK, schedule=schedule
+        )
+        ends = schedule.mask_rate(torch.tensor([0.0, 1.0]))
+        expected = (counts / 8).clamp(ends[0], ends[1])
+        torch.testing.assert_close(schedule.mask_rate(noised.t), expected)

@@ -425,3 +425,23 @@ def test_nothing_free_has_no_bound_per_token():
     estimate = exact_counts(Toy(2), copies([0, 1], 2, [0, 1]), draws=2, noise=NOISE)
     with pytest.raises(DataError, match="no position is free"):
         estimate.per_token()
+
+
+@pytest.mark.parametrize("estimator", [exact_counts, any_order_chain])
+@pytest.mark.parametrize("schedule", [Cosine(), LogLinear(0.3), Geometric()])
+def test_a_model_that_sees_the_time_is_given_that_of_its_masks(estimator, schedule):
+    seen = []
+
+    class Timed(Toy):
+        time_conditioned = True
+
+        def hidden(self, batch, t=None):
+            seen.append(((batch.tokens == MASK).double().mean(1), t.double()))
+            return super().hidden(batch, t)
+
+    estimator(Timed(3), copies([0, 1, 0], 8), draws=2, noise=NOISE, schedule=schedule)
+    low, high = schedule.mask_rate(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    for share, t in seen:
+        torch.testing.assert_close(
+            schedule.mask_rate(t), share.clamp(low, high), atol=1e-6, rtol=0
+        )

@@ -414,16 +414,25 @@ def test_first_hitting_time_is_that_of_the_level():
 
 @pytest.mark.parametrize("name", ["confidence", "semi-ar", "semi-ar-confidence"])
 def test_samplers_by_steps_or_blocks_give_the_time_the_canvas_implies(name):
-    backbone = Fake(time_conditioned=True)
-    run(name, backbone=backbone)
+    backbone, canvas = Fake(time_conditioned=True), blank()
+    run(name, canvas, backbone=backbone)
     for batch, t in backbone.calls:
-        masked = ((batch.tokens == MASK) & ~batch.pad).sum(1) / (~batch.pad).sum(1)
+        rows = (batch.sample_id[:, None] == canvas.sample_id).long().argmax(1)
+        free = canvas.free[rows]  # of the canvas, whatever a block freezes
+        masked = ((batch.tokens == MASK) & free).sum(1) / free.sum(1)
         torch.testing.assert_close(SCHEDULE.mask_rate(t), masked.clamp(max=0.999))
 
 
 def test_a_full_mask_implies_t_1():
     canvas = Batch.of(torch.full((1, 4), MASK))
     assert implied_time(canvas, MASK, SCHEDULE).item() == pytest.approx(1.0)
+
+
+def test_a_prompt_does_not_count_for_the_time():
+    tokens = torch.tensor([[1, 2, 3, 4, MASK, MASK, 5, 6]])
+    canvas = Batch.of(tokens, frozen=torch.arange(8)[None] < 4)
+    rate = SCHEDULE.mask_rate(implied_time(canvas, MASK, SCHEDULE).double())
+    assert rate.item() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,7 +17,7 @@ from mdlm_core.errors import ConfigError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import MaskingPolicy, Rates, Schedule
 
-from .times import Times, draw_strata
+from .times import Times, draw_strata, time_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,14 @@ def corrupt(
         policy: which tokens are hidden first; None hides them all alike.
         noise: keyed by what may change a row's mask: ``noise.child("mask", epoch)``.
         mask_id: the token that hides.
+
+    Raises:
+        ConfigError: if the policy's rates are coarser than float32.
     """
     rates = (
         Rates(schedule.mask_rate(times.t)[:, None], schedule.weight(times.t)[:, None])
         if policy is None
-        else policy.rates(batch, times.t, schedule)
+        else rates_of(policy, batch, times.t, schedule)
     )
     keys = noise.uniform(batch.sample_id, batch.length)
     return _hide(
@@ -70,8 +73,36 @@ def corrupt(
     )
 
 
+def rates_of(
+    policy: MaskingPolicy, batch: Batch, t: Tensor, schedule: Schedule
+) -> Rates:
+    """Return what `policy` answers, computed without autocast.
+
+    A probability in bfloat16 has a step of 0.004 near 1: masks and their weights
+    would be wrong by as much.
+
+    Raises:
+        ConfigError: if the rates are coarser than float32.
+    """
+    with torch.autocast(batch.tokens.device.type, enabled=False):
+        rates = policy.rates(batch, t, schedule)
+    for name, value in zip(rates._fields, rates, strict=True):
+        if value.dtype not in (torch.float32, torch.float64):
+            raise ConfigError(
+                f"the masking policy '{type(policy).__name__}' gives {name} in "
+                f"{str(value.dtype).removeprefix('torch.')}; a rate needs float32 or "
+                "float64: return it with .float(), and keep its weights in float32"
+            )
+    return rates
+
+
 def corrupt_exactly(
-    batch: Batch, counts: Tensor, *, noise: Noise, mask_id: int
+    batch: Batch,
+    counts: Tensor,
+    *,
+    noise: Noise,
+    mask_id: int,
+    schedule: Schedule | None = None,
 ) -> Corrupted:
     """Hide exactly `counts` free tokens of each row, each subset equally likely.
 
@@ -80,7 +111,8 @@ def corrupt_exactly(
         n E_k E_{|M| = k} (1 / k) sum over M of -log p(x_i | x outside M)
 
     is the continuous-time bound of a row with alpha = 1 - t (Ou et al., 2024, arXiv
-    2406.03736, section 3.3). The time given to the backbone is k / n.
+    2406.03736, section 3.3). The time given to the backbone is the one at which the
+    schedule hides the share k / n of the tokens.
 
     Args:
         batch: the clean rows.
@@ -88,6 +120,8 @@ def corrupt_exactly(
         noise: keyed by what may change a row's mask. The same key hides nested sets
             for different counts.
         mask_id: the token that hides.
+        schedule: the one of training, for a backbone that sees the time; without it
+            the time is k / n, as with alpha = 1 - t.
 
     Raises:
         ConfigError: if a row has fewer free tokens than are to be hidden.
@@ -106,13 +140,19 @@ def corrupt_exactly(
         batch,
         ranks < counts[:, None],
         weight=share[:, None],
-        t=counts / n.clamp(min=1),
+        t=time_at(counts.double() / n.clamp(min=1), schedule),
         mask_id=mask_id,
     )
 
 
 def corrupt_counts(
-    batch: Batch, *, rows: Tensor, of: int, noise: Noise, mask_id: int
+    batch: Batch,
+    *,
+    rows: Tensor,
+    of: int,
+    noise: Noise,
+    mask_id: int,
+    schedule: Schedule | None = None,
 ) -> Corrupted:
     """Hide exact numbers of tokens that are stratified over the global batch.
 
@@ -122,9 +162,16 @@ def corrupt_counts(
         of: the rows of the global batch.
         noise: the generator of this step.
         mask_id: the token that hides.
+        schedule: see `corrupt_exactly`.
     """
     counts = draw_counts(batch, noise=noise.child("count"), rows=rows, of=of)
-    return corrupt_exactly(batch, counts, noise=noise.child("mask"), mask_id=mask_id)
+    return corrupt_exactly(
+        batch,
+        counts,
+        noise=noise.child("mask"),
+        mask_id=mask_id,
+        schedule=schedule,
+    )
 
 
 def draw_counts(batch: Batch, *, noise: Noise, rows: Tensor, of: int) -> Tensor:

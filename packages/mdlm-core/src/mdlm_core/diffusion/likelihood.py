@@ -29,6 +29,7 @@ from mdlm_core.protocols import Backbone, Schedule
 
 from .corrupt import count_at, random_ranks
 from .objective import chunked_nll
+from .times import time_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,12 +120,14 @@ def exact_counts(
     draws: int,
     noise: Noise,
     common: bool = False,
+    schedule: Schedule | None = None,
 ) -> Estimate:
     """Estimate the bound by masks with exact numbers of hidden tokens.
 
     ``n E_k E_{|M| = k} (1 / k) sum over M of -log p(x_i | x outside M)``, with k
     uniform in 1 to n and stratified over the draws. A backbone that sees the time is
-    given k / n. Of the estimators this one has the smallest error by far.
+    given the one at which the schedule hides the share k / n. Of the estimators this
+    one has the smallest error by far.
 
     Args:
         backbone: the denoiser; dropout is off while it is measured.
@@ -132,6 +135,8 @@ def exact_counts(
         draws: evaluations of each row.
         noise: the generator of this measurement.
         common: whether all rows get the same masks, whatever their `sample_id`.
+        schedule: the one of training, for a backbone that sees the time; without it
+            the time is k / n, as with alpha = 1 - t.
     """
     keyed, n = _keyed(batch, draws, common), batch.free.sum(1)
     values = []
@@ -140,7 +145,8 @@ def exact_counts(
             k = count_at(_stratum(keyed, draw, draws, noise), n)
             ranks = random_ranks(keyed, noise=noise.child("mask", draw))
             masked = ranks < k[:, None]
-            nats = _cross_entropy(backbone, batch, masked, masked, k / n.clamp(min=1))
+            t = time_at(k.double() / n.clamp(min=1), schedule)
+            nats = _cross_entropy(backbone, batch, masked, masked, t)
             values.append(nats * n / k.clamp(min=1))
     return _summary(values, n, stratified=True, common=common)
 
@@ -187,6 +193,7 @@ def any_order_chain(
     draws: int,
     noise: Noise,
     common: bool = False,
+    schedule: Schedule | None = None,
 ) -> Estimate:
     """Estimate the bound by restoring all tokens, one by one, in random orders.
 
@@ -208,7 +215,7 @@ def any_order_chain(
                     batch.select(rows),
                     (ranks[rows] >= known) & batch.free[rows],
                     ranks[rows] == known,
-                    (n[rows] - known) / n[rows],
+                    time_at((n[rows] - known).double() / n[rows], schedule),
                 )
             values.append(nats)
     return _summary(values, n, stratified=False, common=common)

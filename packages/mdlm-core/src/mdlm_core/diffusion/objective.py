@@ -18,7 +18,7 @@ from mdlm_core.kernels.linear_cross_entropy import linear_cross_entropy
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, MaskingPolicy, Schedule
 
-from .corrupt import Corrupted, corrupt, corrupt_exactly, draw_counts
+from .corrupt import Corrupted, corrupt, corrupt_exactly, draw_counts, rates_of
 from .parameterization import subs
 from .times import draw_times
 
@@ -78,8 +78,11 @@ def nelbo(
 
         E_t E_{x_t} weight(t) sum over hidden i of -log p(x_i | x_t),
 
-    with t averaged over [t_min, 1]; with "bell" times it is a training loss only. For
-    a bound to report, see `likelihood`.
+    with t averaged over [t_min, 1]. It is a bound only if the policy's weights are
+    those of a bound: for uniform masks ``-alpha' / (1 - alpha)``, for others -1 times
+    the derivative in t of the chance to be visible over the chance to be hidden, with
+    every token surely hidden at t = 1. With other weights, and with "bell" times, it
+    is a training loss only. For a bound to report, see `likelihood`.
 
     Args:
         backbone: the denoiser.
@@ -122,7 +125,9 @@ def corrupt_for_training(
     if t_sampling == "counts":
         _check_counts(batch, schedule, policy)
         counts = draw_counts(batch, noise=when, rows=draw.rows, of=draw.of)
-        return corrupt_exactly(batch, counts, noise=what, mask_id=mask_id)
+        return corrupt_exactly(
+            batch, counts, noise=what, mask_id=mask_id, schedule=schedule
+        )
     times = draw_times(
         t_sampling,
         noise=when,
@@ -143,7 +148,7 @@ def _check_counts(
     if policy is None:
         return
     t = torch.linspace(0.1, 0.9, len(batch), device=batch.tokens.device).double()
-    rates = policy.rates(batch, t, schedule)
+    rates = rates_of(policy, batch, t, schedule)
     same = torch.isclose(rates.mask_prob.double(), schedule.mask_rate(t)[:, None])
     if not bool((same | batch.frozen).all()):
         raise ConfigError(

@@ -50,6 +50,18 @@ def draw_strata(*, noise: Noise, rows: Tensor, of: int) -> Tensor:
     return (stratum[rows] + noise.child("jitter").uniform(rows, 1)[:, 0]) / of
 
 
+def time_at(share: Tensor, schedule: Schedule | None) -> Tensor:
+    """Return the times ``(B,)`` at which that share of the tokens is hidden.
+
+    A share outside the mask rates of the schedule is given its first or last time.
+    Without a schedule the time is the share, as with alpha = 1 - t.
+    """
+    if schedule is None:
+        return share
+    low, high = schedule.mask_rate(share.new_tensor([0.0, 1.0]))
+    return schedule.time_of(share.clamp(low, high))
+
+
 def draw_times(
     kind: str,
     *,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion.parameterization import subs
+from mdlm_core.diffusion.times import time_at
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels import modes
 from mdlm_core.kernels.categorical import categorical, truncate
@@ -160,14 +161,20 @@ class Denoiser:
             start += len(law)
         return torch.cat(drawn)
 
-    def on_implied_time(self, schedule: Schedule) -> Denoiser:
+    def on_implied_time(
+        self, schedule: Schedule, free: Tensor | None = None
+    ) -> Denoiser:
         """Return this denoiser, always asked at the t that its canvas implies.
 
         For samplers whose steps are no times: t is where the schedule's mask rate
-        equals the masked share of the row. The counters are shared.
+        equals the masked share of the row's free positions. The counters are shared.
+        `free` ``(L,)`` says which those are, for a sampler that freezes some of them
+        for a while; a denoiser that has a clock already keeps it.
         """
+        if self._clock is not None:
+            return self
         other = copy(self)
-        other._clock = lambda canvas: implied_time(canvas, self.mask_id, schedule)
+        other._clock = lambda canvas: implied_time(canvas, self.mask_id, schedule, free)
         return other
 
     @contextmanager
@@ -177,10 +184,20 @@ class Denoiser:
             yield
 
 
-def implied_time(canvas: Batch, mask_id: int, schedule: Schedule) -> Tensor:
-    """Return the t ``(B,)`` at which as many tokens are masked as in each row."""
-    there = ~canvas.pad
-    masked = ((canvas.tokens == mask_id) & there).sum(1)
-    share = masked.double() / there.sum(1).clamp(min=1)
-    most = schedule.mask_rate(torch.ones_like(share))
-    return schedule.time_of(torch.minimum(share, most)).float()
+def implied_time(
+    canvas: Batch, mask_id: int, schedule: Schedule, free: Tensor | None = None
+) -> Tensor:
+    """Return the t ``(B,)`` at which as many tokens are masked as in each row.
+
+    Training hides free positions only, so that prompts and padding do not count.
+
+    Args:
+        canvas: B rows.
+        mask_id: the mask.
+        schedule: gives the time of a mask rate.
+        free: the free positions, ``(L,)`` or ``(B, L)``; the canvas's if not given.
+    """
+    free = canvas.free if free is None else free
+    masked = ((canvas.tokens == mask_id) & free).sum(1)
+    share = masked.double() / free.sum(-1).clamp(min=1)
+    return time_at(share, schedule).float()

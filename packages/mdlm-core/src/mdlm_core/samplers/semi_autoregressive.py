@@ -56,7 +56,6 @@ def semi_autoregressive(
     """
     if block < 1:
         raise UsageError(f"block is {block}; a block has at least 1 position")
-    clocked = denoiser.on_implied_time(schedule)
     tokens = canvas.tokens.clone()
     nfe = torch.zeros_like(canvas.sample_id)
     todo = denoiser.masked(canvas)
@@ -65,6 +64,7 @@ def semi_autoregressive(
         [part.any(1) for part in torch.split(todo, block, dim=1)], dim=1
     )
     shares = pending.sum(1)  # (B,) blocks to fill in each row
+    groups, clocks = _clocks(denoiser, canvas, schedule)
     changes = 0
 
     def relay(rows: Tensor, _: int, filled: Tensor) -> None:
@@ -76,13 +76,15 @@ def semi_autoregressive(
             callback(changes, whole)
 
     for index, start in enumerate(starts):
-        for count in sorted(set(shares[pending[:, index]].tolist())):
-            rows = (pending[:, index] & (shares == count)).nonzero().squeeze(1)
+        alike = torch.stack([shares, groups], 1)[pending[:, index]]
+        for count, group in sorted(set(map(tuple, alike.tolist()))):
+            chosen = pending[:, index] & (shares == count) & (groups == group)
+            rows = chosen.nonzero().squeeze(1)
             part = canvas.with_tokens(tokens).select(rows)
             outside = torch.ones_like(part.frozen)
             outside[:, start : start + block] = False
             sampled = inner(
-                clocked,
+                clocks[group],
                 replace(part, frozen=part.frozen | outside),
                 schedule=schedule,
                 noise=noise,
@@ -92,6 +94,21 @@ def semi_autoregressive(
             tokens[rows] = sampled.tokens
             nfe[rows] += sampled.nfe
     return Sampled(tokens, nfe)
+
+
+def _clocks(
+    denoiser: Denoiser, canvas: Batch, schedule: Schedule
+) -> tuple[Tensor, list[Denoiser]]:
+    """Return each row's group ``(B,)``, and for each group a denoiser with its clock.
+
+    The share that is masked counts the free positions of the whole canvas, which are
+    not seen any more once the blocks to come are frozen. Rows with the same ones are a
+    group; without a clock all rows are.
+    """
+    if not denoiser.time_conditioned:
+        return torch.zeros_like(canvas.sample_id), [denoiser]
+    patterns, groups = torch.unique(canvas.free, dim=0, return_inverse=True)
+    return groups, [denoiser.on_implied_time(schedule, free) for free in patterns]
 
 
 def build(config: SemiAutoregressiveConfig) -> Sampler:
