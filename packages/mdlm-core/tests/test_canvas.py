@@ -6,7 +6,7 @@ import torch
 from mdlm_core.config.components import SamplerConfig
 from mdlm_core.diffusion import LogLinear
 from mdlm_core.errors import UsageError
-from mdlm_core.samplers import canvas, first_hitting, sample_text
+from mdlm_core.samplers import Denoiser, canvas, first_hitting, sample_text
 from mdlm_core.samplers.canvas import has_open_end, layout
 
 _ = None  # a position to fill
@@ -124,6 +124,35 @@ def test_at_least_one_row():
         canvas(Letters(), length=5, num=0)
 
 
+def test_conditions_and_positions_go_with_the_rows():
+    places = torch.arange(10).view(1, 5, 2)
+    batch = canvas(
+        Letters(),
+        length=5,
+        num=3,
+        condition={"label": torch.tensor([4, 5, 6]), "trait": torch.ones(1, 2)},
+        positions=places,
+    )
+    assert batch.condition["label"].tolist() == [4, 5, 6]
+    assert batch.condition["trait"].shape == (3, 2)
+    assert torch.equal(batch.positions, places.repeat(3, 1, 1))
+    assert batch.select(slice(1, 2)).condition["label"].tolist() == [5]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"condition": {"label": torch.zeros(2)}}, "condition 'label' has the shape"),
+        ({"condition": {"label": torch.tensor(1)}}, "must be the number of rows, 3"),
+        ({"positions": torch.zeros(1, 4, 2).long()}, r"needs \(3, 5, P\)"),
+        ({"positions": torch.zeros(2, 5, 2).long()}, "positions has the shape"),
+    ],
+)
+def test_tensors_that_do_not_go_with_the_canvas(settings, message):
+    with pytest.raises(UsageError, match=message):
+        canvas(Letters(), length=5, num=3, **settings)
+
+
 # ---- texts --------------------------------------------------------------------
 
 
@@ -181,3 +210,71 @@ def test_a_foreign_tokenizer_is_an_error():
 
     with pytest.raises(UsageError, match="mask is 256 and the model's is 257"):
         sample_text(Flat(), Other(), schedule=LogLinear(), length=5)
+
+
+class Sized(Flat):
+    """Flat, with another vocabulary; it sees a label and notes its precision."""
+
+    def __init__(self, vocab_size=258):
+        self.vocab_size, self.types = vocab_size, []
+
+    def logits(self, hidden):
+        product = hidden @ torch.zeros(1, self.vocab_size)
+        self.types.append(product.dtype)
+        return product
+
+
+def sized(vocab_size=258, num=64, **settings):
+    model = Sized(vocab_size)
+    given = {"schedule": LogLinear(), "length": 12, "num": num, **settings}
+    return model, sample_text(model, Letters(), **given)
+
+
+def test_ids_that_the_tokenizer_does_not_have_are_never_drawn():
+    tokens = sized(600)[1].tokens
+    assert tokens.max() < 257
+    assert tokens.max() > 200
+
+
+def test_a_model_with_a_smaller_vocabulary_is_an_error():
+    class Small(Letters):
+        vocab_size = 300
+
+    with pytest.raises(UsageError, match="tokenizer has 300 ids and the model 258"):
+        sample_text(Sized(), Small(), schedule=LogLinear(), length=5)
+
+
+def test_conditions_and_guidance_reach_the_model():
+    class Guided(Denoiser):
+        def laws(self, canvas, where, t=None):
+            wanted = canvas.condition["token"][:, None].expand_as(where)[where]
+            for law in super().laws(canvas, where, t):
+                chosen = torch.nn.functional.one_hot(wanted, law.shape[-1]).bool()
+                yield torch.zeros_like(law).masked_fill(~chosen, -torch.inf)
+
+    letters = torch.tensor([97, 98, 99])
+    found = texts(
+        num=3,
+        condition={"token": letters},
+        positions=torch.arange(12).view(1, 12, 1),
+        denoiser=Guided,
+    )
+    assert found.texts == ["a" * 12, "b" * 12, "c" * 12]
+
+
+def test_precision_is_that_of_the_model_alone():
+    model, plain = sized(num=2)
+    assert set(model.types) == {torch.float32}
+    model, coarse = sized(num=2, precision="bf16")
+    assert set(model.types) == {torch.bfloat16}
+    assert torch.equal(plain.tokens, coarse.tokens)  # all logits are 0 in both
+    law = next(
+        Denoiser(model).laws(
+            canvas(Letters(), length=4, num=1), torch.ones(1, 4).bool()
+        )
+    )
+    assert law.dtype == torch.float32
+    with pytest.raises(
+        UsageError, match="precision is 'fp16'; it must be fp32 or bf16"
+    ):
+        sized(precision="fp16")

@@ -112,6 +112,24 @@ def test_the_seed_decides(run):
     assert run("--seed", "1")[1] == run("--seed", "1")[1] != run("--seed", "2")[1]
 
 
+def test_the_precision_is_an_option(run, monkeypatch):
+    seen = []
+    head = Letters.logits
+
+    def logits(self, hidden):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return head(self, hidden)
+
+    monkeypatch.setattr(Letters, "logits", logits)
+    assert json.loads(run("--json")[1])["precision"] == "fp32"
+    assert not any(seen)
+    seen.clear()
+    result = json.loads(run("--precision", "bf16", "--json")[1])
+    assert result["precision"] == "bf16"
+    assert seen
+    assert all(seen)
+
+
 def test_banned_tokens(run):
     every = [
         flag for letter in "bcdefghijklmnopqrstuvwxyz" for flag in ("--ban", letter)
@@ -140,6 +158,7 @@ def test_longer_than_trained_is_noted(run):
         (["--steps", "0"], "sampler.steps is 0"),
         (["--num", "0"], "0 rows were asked for"),
         (["--prompt", "abcdefghijklm"], "takes 13 positions, but the canvas has 12"),
+        (["--precision", "half"], "precision is 'half'; it must be fp32 or bf16"),
         (["--ban", "ab"], "'ab' is 2 tokens"),
         (["--out", "/no/such/folder/x"], "there is no folder"),
     ],

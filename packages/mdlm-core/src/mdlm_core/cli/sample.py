@@ -64,6 +64,9 @@ def sample(
         str, typer.Option(help="best, last, or the number of a step.")
     ] = "best",
     weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
+    precision: Annotated[
+        str, typer.Option(help="fp32, or bf16: faster, and coarser in the model.")
+    ] = "fp32",
     live: Annotated[
         bool, typer.Option("--live", help="Show the canvas filling in.")
     ] = False,
@@ -109,6 +112,7 @@ def sample(
             sampler=catalog.build("sampler", config.sampler),
             config=config.sampler.config,
             banned=_ids(ban or (), loaded.tokenizer),
+            precision=precision,
             callback=view,
         )
     seconds = time.perf_counter() - start
@@ -120,6 +124,7 @@ def sample(
         "run": str(run),
         "checkpoint": loaded.checkpoint.name,
         "weights": loaded.weights,
+        "precision": precision,
         "sampler": to_dict(config)["sampler"],
         "prompt": prompt,
         "seed": seed,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from mdlm_core.data.batch import Batch
 from mdlm_core.errors import UsageError
@@ -28,6 +29,8 @@ def canvas(
     first: int = 0,
     fixed: Mapping[int, int] | None = None,
     blanks: bool = True,
+    condition: Mapping[str, Tensor] | None = None,
+    positions: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> Batch:
     """Return `num` equal rows: the text of `prompt`, and masks where to write.
@@ -45,11 +48,14 @@ def canvas(
         first: the `sample_id` of the first row; the rows count up from it.
         fixed: ids at further positions, frozen too.
         blanks: whether underscores mean blanks; otherwise they are text.
+        condition: named tensors for a model that takes them, ``(B, ...)``, or
+            ``(1, ...)`` for all rows.
+        positions: ``(B, L, P)`` or ``(1, L, P)`` int64; see `Batch.positions`.
         device: where the tensors live.
 
     Raises:
-        UsageError: if the prompt does not fit, or a fixed position is out of range
-            or already taken by the prompt.
+        UsageError: if the prompt does not fit, a fixed position is out of range or
+            already taken by the prompt, or a tensor does not go with the canvas.
     """
     if num < 1:
         raise UsageError(f"{num} rows were asked for; ask for at least 1")
@@ -60,11 +66,33 @@ def canvas(
     known = [token is not None for token in row]
     tokens = torch.tensor([ids], dtype=torch.int64, device=device)
     frozen = torch.tensor([known], dtype=torch.bool, device=device)
+    if positions is not None and positions.shape[1:-1] != (len(row),):
+        raise UsageError(
+            f"positions has the shape {tuple(positions.shape)}; a canvas of {num} rows "
+            f"and {len(row)} positions needs ({num}, {len(row)}, P)"
+        )
     return Batch.of(
         tokens.repeat(num, 1),
         frozen=frozen.repeat(num, 1),
         sample_id=torch.arange(first, first + num, device=device),
+        positions=None
+        if positions is None
+        else _for_rows("positions", positions, num).to(device),
+        condition={
+            name: _for_rows(f"condition '{name}'", value, num).to(device)
+            for name, value in (condition or {}).items()
+        },
     )
+
+
+def _for_rows(name: str, value: Tensor, num: int) -> Tensor:
+    """Return `value` with one entry for each row, a single one being repeated."""
+    if value.dim() == 0 or len(value) not in (1, num):
+        raise UsageError(
+            f"{name} has the shape {tuple(value.shape)}; its first dimension must be "
+            f"the number of rows, {num}, or 1 for all of them"
+        )
+    return value.expand(num, *value.shape[1:])
 
 
 def layout(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from mdlm_core.config.components import SamplerConfig
@@ -15,6 +16,9 @@ from mdlm_core.protocols import Backbone, Sampler, SamplerCallback, Schedule, To
 from .ancestral import build
 from .canvas import canvas
 from .denoiser import Denoiser
+
+PRECISIONS = ("fp32", "bf16")
+"""What the model can be evaluated in."""
 
 
 class Texts(NamedTuple):
@@ -42,6 +46,10 @@ def sample_text(
     fixed: Mapping[int, int] | None = None,
     banned: Sequence[int] = (),
     blanks: bool = True,
+    condition: Mapping[str, Tensor] | None = None,
+    positions: Tensor | None = None,
+    denoiser: Callable[..., Denoiser] = Denoiser,
+    precision: str = "fp32",
     callback: SamplerCallback | None = None,
 ) -> Texts:
     """Sample `num` texts; row i of seed s is the same whatever `num` is.
@@ -57,27 +65,46 @@ def sample_text(
         sampler: ancestral if not given.
         config: steps, temperature, top-k and top-p.
         fixed: ids at chosen positions.
-        banned: ids that must not be drawn; the mask never is.
+        banned: ids that must not be drawn; the mask and ids that the tokenizer does
+            not have never are.
         blanks: whether underscores in the prompt mean blanks.
+        condition: what the model is conditioned on; see `canvas`.
+        positions: the places of the tokens; see `canvas`.
+        denoiser: what makes the denoiser, for guidance: called with the model and
+            with temperature, top_k, top_p and banned, as `Denoiser` is.
+        precision: "fp32", or "bf16" for autocast around trunk and head, which is
+            faster and coarser; the law of a token is normalised in float32 anyway.
         callback: called with the canvas after every evaluation.
 
     Raises:
-        UsageError: if the prompt does not fit, or model and tokenizer do not.
+        UsageError: if the prompt does not fit, model and tokenizer do not, or the
+            precision is unknown.
     """
+    if precision not in PRECISIONS:
+        raise UsageError(
+            f"the precision is '{precision}'; it must be {' or '.join(PRECISIONS)}"
+        )
     if tokenizer.mask_id != backbone.mask_id:
         raise UsageError(
             f"the tokenizer's mask is {tokenizer.mask_id} and the model's is "
             f"{backbone.mask_id}; use the tokenizer that the model was trained with"
         )
+    if tokenizer.vocab_size > backbone.vocab_size:
+        raise UsageError(
+            f"the tokenizer has {tokenizer.vocab_size} ids and the model "
+            f"{backbone.vocab_size}; use the tokenizer that the model was trained with"
+        )
+    unknown = range(tokenizer.vocab_size, backbone.vocab_size)
     config = config or SamplerConfig()
     sampler = sampler or build(config)
-    denoiser = Denoiser(
+    denoise = denoiser(
         backbone,
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,
-        banned=banned,
+        banned=[*banned, *unknown],
     )
+    device = device_of(backbone)
     rows = canvas(
         tokenizer,
         length=length,
@@ -85,16 +112,20 @@ def sample_text(
         prompt=prompt,
         fixed=fixed,
         blanks=blanks,
-        device=device_of(backbone),
+        condition=condition,
+        positions=positions,
+        device=device,
     )
-    sampled = sampler(
-        denoiser,
-        rows,
-        schedule=schedule,
-        noise=Noise(seed).child("sample"),
-        steps=config.steps,
-        callback=callback,
-    )
+    low = precision == "bf16"
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=low):
+        sampled = sampler(
+            denoise,
+            rows,
+            schedule=schedule,
+            noise=Noise(seed).child("sample"),
+            steps=config.steps,
+            callback=callback,
+        )
     texts = [tokenizer.decode(ids) for ids in sampled.tokens.tolist()]
     return Texts(texts, sampled.tokens, sampled.nfe)
 
