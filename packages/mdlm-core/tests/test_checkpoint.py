@@ -134,11 +134,32 @@ def test_rotation_keeps_the_newest_and_the_best(tmp_path):
     scores = {1: 5.0, 2: 1.0, 3: 4.0, 4: 2.0, 5: 3.0, 6: None, 7: 6.0}
     for step, score in scores.items():
         write(tmp_path, step, score)
-    checkpoint.rotate(tmp_path, keep_last=2, keep_best=3)
+    checkpoint.rotate(tmp_path, 7, keep_last=2, keep_best=3)
     assert steps(tmp_path) == [2, 4, 5, 6, 7]
-    checkpoint.rotate(tmp_path, keep_last=1, keep_best=0)
+    checkpoint.rotate(tmp_path, 7, keep_last=1, keep_best=0)
     assert steps(tmp_path) == [7]
     assert [item.name for item in tmp_path.iterdir()] == ["step-00000007"]
+
+
+def test_rotation_never_removes_what_was_just_written(tmp_path):
+    for step, score in ((100, 1.0), (150, 3.0), (200, 2.0)):
+        write(tmp_path, step, score)
+    checkpoint.rotate(tmp_path, 150, keep_last=1, keep_best=0)
+    assert steps(tmp_path) == [150, 200]
+
+
+def test_what_comes_after_a_step_is_set_aside(tmp_path):
+    for step in (1, 2, 3):
+        write(tmp_path, step)
+    said = []
+    checkpoint.set_aside(tmp_path, 1, said.append)
+    assert steps(tmp_path) == [1]
+    assert len(said) == 2
+    kept = tmp_path / "damaged-step-00000002"
+    assert not checkpoint.damage(kept)
+    write(tmp_path, 2, score=5.0)
+    checkpoint.set_aside(tmp_path, 1, said.append)  # a second time
+    assert checkpoint.score(kept) == 5.0
 
 
 def test_among_the_best(tmp_path):

@@ -84,6 +84,25 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, capsys, harm):
     assert not checkpoint.damage(newest)  # written again
 
 
+def test_rotation_after_damage_keeps_what_is_sound(tmp_path, capsys):
+    settings = {"eval_every": 0, "keep_last": 2, "keep_best": 0}
+    run(tmp_path, steps=6, save_every=3, **settings)
+    place = tmp_path / "checkpoints"
+    newest = checkpoint.checkpoints(place)[-1]
+    (newest / "model.safetensors").write_bytes(b"hurt")
+    capsys.readouterr()
+    settings["keep_last"] = 1
+    run(tmp_path, steps=4, save_every=1, resume=True, verbose=True, **settings)
+    assert "kept as 'damaged-step-00000006'" in capsys.readouterr().out
+    assert {path.name for path in place.iterdir()} == {
+        "step-00000004",
+        "damaged-step-00000006",
+    }
+    found = checkpoint.newest_sound(place, print)
+    assert found is not None
+    assert found.name == "step-00000004"
+
+
 def test_all_checkpoints_damaged_is_an_error(tmp_path):
     run(tmp_path, steps=4)
     for path in checkpoint.checkpoints(tmp_path / "checkpoints"):

@@ -13,11 +13,12 @@ import yaml
 
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import read_run
-from mdlm_core.data.tokenizers import load_tokenizer
+from mdlm_core.data.tokenizers import CharTokenizer, load_tokenizer
 from mdlm_core.diffusion import Draw
 from mdlm_core.errors import (
     CheckpointError,
     ConfigError,
+    DataError,
     TrainingError,
     UsageError,
 )
@@ -27,6 +28,7 @@ from mdlm_core.train.folder import HARMLESS, check_same, next_folder
 from mdlm_core.train.lock import FolderLock, is_held
 from mdlm_core.train.metrics import read_metrics
 from mdlm_core.train.progress import clock, describe
+from mdlm_core.train.runs import LazySource
 from mdlm_core.train.trackers import check_trackers
 
 from .tiny_run import SETTINGS, TinyBackbone, TinySource, TinyTask, config, run, trace
@@ -445,6 +447,14 @@ def test_auto_precision_measures_once_and_remembers(tmp_path, monkeypatch):
     assert checkpoint.read_state(path)["precision"] == "bf16"
 
 
+def test_settings_that_cannot_work_here_make_no_run(tmp_path):
+    with pytest.raises(ConfigError, match="fp16, which needs a GPU"):
+        run(tmp_path, steps=1, precision="fp16")
+    assert not (tmp_path / "config.yaml").exists()
+    assert run(tmp_path, steps=1).step == 1  # the same folder
+    assert read_run(tmp_path, load_catalog()).train.precision == "fp32"
+
+
 def test_precision_decisions():
     cpu = torch.device("cpu")
     assert precision.decide("auto", cpu, lambda: (1.0, 0.5)).name == "bf16"
@@ -535,6 +545,23 @@ def test_a_loaded_run_reads_no_data_until_asked(tmp_path, monkeypatch):
     assert loaded.source.size("validation") == 6
     assert loaded.source.rows  # what only the real one has
     assert built == ["dataset"]
+
+
+def test_a_tokenizer_that_was_made_anew_is_refused():
+    source = TinySource()
+    source.tokenizer = CharTokenizer("abd")  # the text has changed
+    saved = CharTokenizer("abc")
+    lazy = LazySource(saved, 8, lambda: source)
+    assert lazy.tokenizer.decode([2]) == "c"  # needs no data
+    for _ in range(2):
+        with pytest.raises(DataError) as error:
+            lazy.size("train")
+    told = str(error.value)
+    assert f"'char' with fingerprint {saved.fingerprint()} in the run folder" in told
+    assert f"'char' with {source.tokenizer.fingerprint()} made from" in told
+    assert "Bring the old data back" in told
+    source.tokenizer = CharTokenizer("cba")
+    assert lazy.size("train") == 20
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):

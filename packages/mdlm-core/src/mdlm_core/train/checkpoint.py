@@ -40,6 +40,7 @@ OPTIMIZER = "optimizer"
 
 _NAME = re.compile(r"step-(\d{8,})")
 _TEMPORARY = ".writing-"
+_DAMAGED = "damaged-"
 
 Say = Callable[[str], None]
 
@@ -309,13 +310,30 @@ def score(path: Path) -> float:
     return float(value) if isinstance(value, int | float) else math.inf
 
 
-def rotate(folder: Path, *, keep_last: int, keep_best: int) -> None:
-    """Remove all but the newest `keep_last` and the best `keep_best` checkpoints."""
+def set_aside(folder: Path, step: int, say: Say) -> None:
+    """Rename the checkpoints after `step`, which is where a run goes on.
+
+    `step` is that of the newest sound one, so they are damaged. They must not count as
+    the newest when checkpoints are rotated, and are kept for whoever wants to look.
+    """
+    for path in checkpoints(folder):
+        if step_of(path) > step:
+            kept = path.with_name(f"{_DAMAGED}{path.name}")
+            shutil.rmtree(kept, ignore_errors=True)
+            path.rename(kept)
+            say(f"note: it is kept as '{kept.name}', which may be removed")
+
+
+def rotate(folder: Path, written: int, *, keep_last: int, keep_best: int) -> None:
+    """Remove all but the newest `keep_last` and the best `keep_best` checkpoints.
+
+    That of the step `written`, just saved, is never removed.
+    """
     found = checkpoints(folder)
     measured = [path for path in found if score(path) < math.inf]
     best = sorted(measured, key=score)[:keep_best]
     for path in found[:-keep_last]:
-        if path not in best:
+        if path not in best and step_of(path) != written:
             # Renamed first, so that a crash half-way leaves nothing that looks whole.
             gone = path.with_name(f"{_TEMPORARY}gone-{path.name}")
             path.rename(gone)

@@ -216,9 +216,9 @@ def _harmless(path: str) -> bool:
 
 def write_data(folder: RunFolder, source: DataSource) -> None:
     """Write the tokenizer and what identifies the data."""
+    card = json.dumps(_plain(source.card()), indent=1, sort_keys=True)
     folder.tokenizer.mkdir(exist_ok=True)
     source.tokenizer.save(folder.tokenizer)
-    card = json.dumps(_plain(source.card()), indent=1, sort_keys=True)
     folder.data.write_text(card, encoding="utf-8")
 
 

@@ -250,10 +250,10 @@ class Loop:
         }
 
         def write() -> None:
-            train = self.config.train
-            checkpoint.write_checkpoint(place, self.progress.step, tensors, state)
+            train, step = self.config.train, self.progress.step
+            checkpoint.write_checkpoint(place, step, tensors, state)
             checkpoint.rotate(
-                place, keep_last=train.keep_last, keep_best=train.keep_best
+                place, step, keep_last=train.keep_last, keep_best=train.keep_best
             )
 
         on_main(write)

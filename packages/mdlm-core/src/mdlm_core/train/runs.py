@@ -14,7 +14,7 @@ from mdlm_core.catalog import Catalog, load_catalog
 from mdlm_core.config import RunConfig, read_run
 from mdlm_core.data.batch import Batch
 from mdlm_core.data.tokenizers import load_tokenizer
-from mdlm_core.errors import CheckpointError, UsageError
+from mdlm_core.errors import CheckpointError, DataError, UsageError
 from mdlm_core.kernels.noise import Noise, global_seed
 from mdlm_core.protocols import Backbone, DataSource, Schedule, Task, Tokenizer
 
@@ -72,9 +72,16 @@ class LazySource:
 
     @property
     def source(self) -> DataSource:
-        """The real one."""
+        """The real one.
+
+        Raises:
+            DataError: if it has another tokenizer now, for example because that was
+                made from a text that has changed.
+        """
         if self._source is None:
-            self._source = self._build()
+            source = self._build()
+            _check_tokenizer(self.tokenizer, source.tokenizer)
+            self._source = source
         return self._source
 
     def size(self, split: str) -> int | None:
@@ -102,6 +109,17 @@ class LazySource:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.source, name)
+
+
+def _check_tokenizer(saved: Tokenizer, rebuilt: Tokenizer) -> None:
+    before, after = saved.fingerprint(), rebuilt.fingerprint()
+    if before != after:
+        raise DataError(
+            f"the data has another tokenizer than the run: '{saved.name}' with "
+            f"fingerprint {before} in the run folder, '{rebuilt.name}' with {after} "
+            f"made from the data as it is now. Bring the old data back, or train on "
+            f"the new with another --out"
+        )
 
 
 def load_run(

@@ -115,8 +115,11 @@ def train(
                 "task", config.task, run=config, catalog=catalog
             )
         say = _Say(verbose and state.is_main_process)
-        on_main(lambda: _record(folder, config, catalog, source, resume))
+        if resume:
+            on_main(lambda: check_data(folder, source))
         loop = _prepare(config, folder, catalog, source, task, resume, say)
+        # Not before: settings that cannot work here must not make a folder a run.
+        on_main(lambda: _record(folder, config, catalog, source))
         return _go(loop, stack, say)
 
 
@@ -159,11 +162,8 @@ def _record(
     config: RunConfig,
     catalog: Catalog,
     source: DataSource,
-    resume: bool,
 ) -> None:
     """Write what the folder says about the run, the settings last."""
-    if resume:
-        check_data(folder, source)
     write_data(folder, source)
     write_config(folder, config, catalog)
 
@@ -201,7 +201,9 @@ def _prepare(
     )
     if start is not None and saved is not None:
         loop.restore(start, saved)
-        say(f"going on after step {loop.progress.step}")
+        done = loop.progress.step
+        on_main(lambda: checkpoint.set_aside(folder.checkpoints, done, say))
+        say(f"going on after step {done}")
         if saved["world"] != engine.world:
             say(f"note: it ran on {saved['world']} processes before")
     elif resume:
