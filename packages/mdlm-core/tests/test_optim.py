@@ -9,12 +9,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mdlm_core.config.schema import TrainConfig
+from mdlm_core.errors import CheckpointError, ConfigError
 from mdlm_core.train.optim import (
     build_optimizer,
     learning_rate,
     parameter_groups,
     scale_gradients,
+    set_learning_rate,
 )
+from mdlm_core.train.state import check_only_tensors
+
+from .tiny_run import TinyBackbone, TinyTask, run
 
 
 def rates(**changes):
@@ -112,6 +117,115 @@ def test_adamw_is_the_published_algorithm():
         optimizer.step()
     for name, parameter in module.named_parameters():
         assert torch.allclose(parameter.double(), hand[name], atol=1e-6), name
+
+
+class Parts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(3, 3)
+        self.policy = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+        self.table = nn.Embedding(4, 3)
+
+    def parameter_groups(self, config):
+        return [
+            {"params": self.policy.parameters(), "lr_factor": 10.0},
+            {"params": [self.table.weight], "weight_decay": config.lr},
+        ]
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_parts_may_learn_at_rates_of_their_own(kind):
+    module = Parts()
+    config = TrainConfig(optimizer=kind, lr=0.5, weight_decay=0.1)
+    optimizer = build_optimizer(module, config)
+    set_learning_rate(optimizer, 0.25)
+    names = {id(p): name for name, p in module.named_parameters()}
+    found = {
+        names[id(p)]: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert found == {
+        "body.weight": (0.25, 0.1),
+        "body.bias": (0.25, 0.0),
+        "policy.0.weight": (2.5, 0.1),
+        "policy.0.bias": (2.5, 0.0),
+        "policy.1.weight": (2.5, 0.0),
+        "policy.1.bias": (2.5, 0.0),
+        "table.weight": (0.25, 0.5),
+    }
+    muon = [group for group in optimizer.param_groups if "momentum" in group]
+    held = {names[id(p)] for group in muon for p in group["params"]}
+    assert held == ({"body.weight", "policy.0.weight"} if kind == "muon" else set())
+    before = {n: p.detach().clone() for n, p in module.named_parameters()}
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    for name, parameter in module.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+
+
+def test_a_factor_reaches_every_step(tmp_path):
+    class Slow(TinyTask):
+        def build(self, source):
+            module = super().build(source)
+            mix = [*module.backbone.mix.parameters(), module.backbone.embed.weight]
+            module.parameter_groups = lambda config: [{"params": mix, "lr_factor": 0.0}]
+            first.update({n: p.detach().clone() for n, p in module.named_parameters()})
+            return module
+
+    from mdlm_core.train import load_run
+
+    first = {}
+    run(tmp_path, task=Slow(), steps=3, eval_every=0)
+    ended = load_run(tmp_path, task=TinyTask(), weights="raw").module
+    same = {n for n, p in ended.named_parameters() if torch.equal(p, first[n])}
+    assert same == {
+        "backbone.mix.weight",
+        "backbone.mix.bias",
+        "backbone.embed.weight",
+    }
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        (lambda m: [{"params": [m.table.weight], "lr": 1.0}], "a group with 'lr'"),
+        (lambda m: [{"params": [m.table.weight]}] * 2, r"table\.weight twice"),
+        (lambda m: [{"params": [torch.ones(1)]}], "no parameter of it"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(groups, told):
+    module = Parts()
+    module.parameter_groups = lambda config: groups(module)
+    with pytest.raises(ConfigError, match=told):
+        build_optimizer(module, TrainConfig())
+
+
+def test_state_that_would_be_lost_is_refused(tmp_path):
+    class Counter(nn.Linear):
+        def get_extra_state(self):
+            return {"seen": 3}
+
+        def set_extra_state(self, state):
+            pass
+
+    class Counting(TinyTask):
+        def build(self, source):
+            module = super().build(source)
+            module.backbone.mix = Counter(24, 8)
+            return module
+
+    told = r"'backbone\.mix' \(Counter\) has extra state .*register_buffer"
+    with pytest.raises(CheckpointError, match=told):
+        run(tmp_path, task=Counting(), steps=1)
+    hooked = nn.Linear(1, 1)
+    hooked.register_state_dict_post_hook(
+        lambda module, state, prefix, local: state.update(seen=3)
+    )
+    with pytest.raises(CheckpointError, match=r"'seen' in the state .* but int"):
+        check_only_tensors(hooked)
+    check_only_tensors(TinyBackbone())
 
 
 def test_scale_gradients():

@@ -208,6 +208,9 @@ class Task(Protocol):
 
         Its ``forward(batch, draw)`` returns a `diffusion.Loss`; all learned parts
         (backbone, masking policy) are its children, and `backbone` is one of them.
+        All that it remembers is in parameters and buffers: a checkpoint holds nothing
+        else, and extra state is refused. If it has ``parameter_groups(config)``, its
+        parts may learn at rates of their own (`train.optim.build_optimizer`).
         """
         ...
 

@@ -35,7 +35,7 @@ from mdlm_core.kernels.noise import Noise, global_seed
 from . import state as live
 from .checkpoint import EMA, MODEL, OPTIMIZER
 from .devices import choose_device
-from .optim import build_optimizer, scale_gradients
+from .optim import build_optimizer, scale_gradients, set_learning_rate
 from .processes import gather_lists, sum_over_processes
 
 
@@ -250,14 +250,10 @@ class Engine:
             norm = norm.full_tensor()
         if self.accelerator.scaler is None and not math.isfinite(float(norm)):
             return float(norm)
-        self._set_rate(lr)
+        set_learning_rate(self.optimizer, lr)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return float(norm)
-
-    def _set_rate(self, lr: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
 
     def _refuse(
         self, what: str, step: int, parts: list[Batch], losses: list[Loss]

@@ -45,16 +45,16 @@ class MuonAdamW(torch.optim.Optimizer):
     both. Embeddings, the vocabulary head, biases, norms and convolutions go to AdamW.
 
     Args:
-        matrices: the parameters for Muon, each two-dimensional.
+        matrices: Muon's parameter groups; each parameter is two-dimensional.
         others: AdamW's parameter groups.
         lr: the learning rate of both.
-        weight_decay: decoupled, of the matrices.
+        weight_decay: decoupled, of the matrices in a group that says nothing else.
         adamw: further settings of AdamW.
     """
 
     def __init__(
         self,
-        matrices: list[Tensor],
+        matrices: list[dict[str, Any]],
         others: list[dict[str, Any]],
         *,
         lr: float,
@@ -76,9 +76,10 @@ class MuonAdamW(torch.optim.Optimizer):
         assert closure is None
         muon, adamw = self._parts
         # Loading a state replaces groups and state, so they are handed on here.
+        count = len(muon.param_groups)
         muon.param_groups, adamw.param_groups = (
-            self.param_groups[:1],
-            self.param_groups[1:],
+            self.param_groups[:count],
+            self.param_groups[count:],
         )
         for part in self._parts:
             part.state = self.state

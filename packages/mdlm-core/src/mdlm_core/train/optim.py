@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mdlm_core.config.schema import TrainConfig
+from mdlm_core.errors import ConfigError
 
 from .muon import MuonAdamW, muon_matrices
 
@@ -59,6 +60,14 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optim
     """Build `config.optimizer` for everything in `module` that is learned.
 
     AdamW is in its fused form, or multi-tensor where there is none.
+
+    A module may have a method ``parameter_groups(config)``, for parts that learn at
+    another rate. It returns dicts with "params", a list, and any of "lr_factor", which
+    multiplies the learning rate of every step, and "weight_decay", instead of
+    `config.weight_decay`. Parameters in none of them are treated as ever.
+
+    Raises:
+        ConfigError: if such a group holds something else, or a parameter twice.
     """
     device = next(module.parameters()).device.type
     settings: dict[str, Any] = {
@@ -67,18 +76,54 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optim
         "eps": config.adam_eps,
         "fused" if device in ("cpu", "cuda", "xpu") else "foreach": True,
     }
+    chosen: set[int] = set()
+    if config.optimizer == "muon":
+        chosen = {id(matrix) for matrix in muon_matrices(module)}
+    matrices: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    for part in _parts(module, config):
+        decay = part.get("weight_decay", config.weight_decay)
+        factor = {"lr_factor": float(part.get("lr_factor", 1.0))}
+        mine = [p for p in part["params"] if id(p) in chosen]
+        rest = [p for p in part["params"] if id(p) not in chosen]
+        if mine:
+            matrices.append({"params": mine, "weight_decay": decay, **factor})
+        others += [group | factor for group in parameter_groups(rest, decay)]
     if config.optimizer == "adamw":
-        groups = parameter_groups(module.parameters(), config.weight_decay)
-        return torch.optim.AdamW(groups, **settings)
-    matrices = muon_matrices(module)
-    chosen = {id(matrix) for matrix in matrices}
-    rest = [p for p in module.parameters() if id(p) not in chosen]
-    return MuonAdamW(
-        matrices,
-        parameter_groups(rest, config.weight_decay),
-        weight_decay=config.weight_decay,
-        **settings,
-    )
+        return torch.optim.AdamW(others, **settings)
+    return MuonAdamW(matrices, others, weight_decay=config.weight_decay, **settings)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group, times its "lr_factor"."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_factor", 1.0)
+
+
+def _parts(module: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Return a group of what is treated as ever, then those that the module wants."""
+    wanted = getattr(module, "parameter_groups", None)
+    groups = [] if wanted is None else [dict(group) for group in wanted(config)]
+    names = {id(p): name for name, p in module.named_parameters()}
+    seen: set[int] = set()
+    for group in groups:
+        if strange := sorted(group.keys() - {"params", "lr_factor", "weight_decay"}):
+            raise ConfigError(
+                f"parameter_groups of {type(module).__name__} has a group with "
+                f"'{strange[0]}'; there may be params, lr_factor and weight_decay"
+            )
+        group["params"] = list(group["params"])
+        for parameter in group["params"]:
+            if id(parameter) not in names or id(parameter) in seen:
+                name = names.get(id(parameter), "a tensor that is no parameter of it")
+                raise ConfigError(
+                    f"parameter_groups of {type(module).__name__} holds {name}"
+                    f"{' twice' if id(parameter) in seen else ''}; every parameter "
+                    f"of the module may be in one group"
+                )
+            seen.add(id(parameter))
+    rest = [p for p in module.parameters() if id(p) not in seen]
+    return [{"params": rest}, *groups]
 
 
 def scale_gradients(module: nn.Module, factor: float) -> None:

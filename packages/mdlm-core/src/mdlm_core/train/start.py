@@ -37,6 +37,7 @@ from .precision import Precision, decide, measure_step
 from .processes import on_main
 from .progress import display
 from .signals import StopSignals
+from .state import check_only_tensors
 from .trackers import check_trackers, start_trackers, stop_trackers
 from .zero import ZeroEngine, wants_zero
 
@@ -90,8 +91,8 @@ def train(
         UsageError: if `out` holds a run and `resume` is false, or the other way round.
         ConfigError: if a setting cannot work here, or differs from the run's.
         TrainingError: if another process trains there, or the loss is not finite.
-        CheckpointError: if there is no sound checkpoint to go on with, or one cannot
-            be written.
+        CheckpointError: if there is no sound checkpoint to go on with, one cannot be
+            written, or the module has state that none would hold.
     """
     if resume and out is None:
         raise UsageError("--resume needs the run folder: add --out RUN")
@@ -219,6 +220,7 @@ def _where(accelerator: Accelerator) -> str:
 def _build(config: RunConfig, source: DataSource, task: Task) -> nn.Module:
     with global_seed(Noise(config.seed).child("init")):
         module = task.build(source)
+    check_only_tensors(module)
     backbone: Any = module.backbone
     if config.train.checkpoint_activations:
         if not hasattr(backbone, "gradient_checkpointing"):

@@ -45,6 +45,28 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def check_only_tensors(module: nn.Module) -> None:
+    """Refuse a module of which a checkpoint would not hold everything.
+
+    Raises:
+        CheckpointError: which part has state besides its parameters and buffers.
+    """
+    for name, part in module.named_modules():
+        if type(part).get_extra_state is not nn.Module.get_extra_state:
+            raise CheckpointError(
+                f"'{name or 'the module'}' ({type(part).__name__}) has extra state "
+                f"(get_extra_state), which is not saved in a checkpoint; keep it in "
+                f"buffers (register_buffer)"
+            )
+    for name, value in module.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"'{name}' in the state of the module is no tensor but "
+                f"{type(value).__name__}, which is not saved in a checkpoint; keep it "
+                f"in buffers (register_buffer)"
+            )
+
+
 def collect(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return whole copies of named live tensors."""
     return {name: whole(tensor) for name, tensor in tensors.items()}

@@ -28,6 +28,7 @@ from mdlm_core.kernels.noise import Noise, global_seed
 from . import state as live
 from .checkpoint import EMA, MODEL
 from .engine import Engine
+from .optim import set_learning_rate
 
 TAG = "deepspeed"
 """The folder inside a checkpoint."""
@@ -91,7 +92,7 @@ class ZeroEngine(Engine):
                 "this task does not count its loss in free tokens, which DeepSpeed "
                 "cannot make up for; use DDP or FSDP2"
             )
-        self._set_rate(lr)
+        set_learning_rate(self.optimizer, lr)
         self.model.step()
         return float(self.model.get_global_grad_norm())
 
