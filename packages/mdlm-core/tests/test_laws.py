@@ -1,6 +1,6 @@
 """Every law about a heavy component catches a component that breaks it."""
 
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 
 import pytest
 import torch
@@ -256,6 +256,12 @@ def sampler_with(law):
         return function
 
     return note
+
+
+@breaks("sampler-settings_are_those_of_a_sampler")
+def _(subject):
+    odd = make_dataclass("Odd", ["steps", "temperature", "batch_size"])
+    return {"settings": odd}
 
 
 @sampler_with("what_is_known_stays")

@@ -84,7 +84,12 @@ class MaskingPolicySpec(ComponentSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerSpec(ComponentSpec):
-    """A way to fill a canvas: ``factory(config) -> Sampler``."""
+    """A way to fill a canvas: ``factory(config) -> Sampler``.
+
+    Its settings derive from `SamplerConfig` or have its fields: `steps`,
+    `temperature`, `top_k`, `top_p` and `batch_size`. Who calls the sampler reads them,
+    because it is the denoiser that draws tokens.
+    """
 
     kind: ClassVar[str] = "sampler"
 

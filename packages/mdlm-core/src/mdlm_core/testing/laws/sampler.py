@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mdlm_core.config.components import SamplerConfig
 from mdlm_core.data.batch import Batch
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Sampled, Sampler, Schedule
@@ -38,6 +40,17 @@ def _fill(
 
     return sampler(
         denoiser, canvas, schedule=schedule, noise=noise, steps=steps, callback=note
+    )
+
+
+@rule(builds=False)
+def settings_are_those_of_a_sampler(settings: type) -> None:
+    """The settings have `steps`, `temperature`, `top_k`, `top_p` and `batch_size`."""
+    has = {field.name for field in fields(settings)} if is_dataclass(settings) else ()
+    lacks = [field.name for field in fields(SamplerConfig) if field.name not in has]
+    hold(
+        not lacks,
+        f"{settings.__name__} lacks {', '.join(lacks)}; derive it from SamplerConfig",
     )
 
 
