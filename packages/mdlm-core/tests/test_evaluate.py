@@ -107,6 +107,23 @@ def test_other_held_out_text_is_flagged(tmp_path):
     assert evaluate(loaded, draws=1)["data"]["as_trained"] is False
 
 
+def test_a_stream_has_no_hash_of_its_split(tmp_path):
+    def streamed(probe):
+        source = TinySource()
+        split = {"bytes_per_token": 3.0, "probe_sha256": probe * 64}
+        card = {**source.card(), "splits": {"validation": split}}
+        source.card, source.size = lambda: card, lambda split: None
+        return source
+
+    run(tmp_path, steps=1, source=streamed("0"))
+    for probe, as_trained in (("0", True), ("1", False)):
+        loaded = load_run(tmp_path, task=TinyTask(), source=streamed(probe))
+        data = evaluate(loaded, draws=1)["data"]
+        assert data["split_sha256"] is None
+        assert data["as_trained"] is as_trained
+        assert data["bytes_per_token"] == 1.0  # counted, not the probe's
+
+
 def test_one_draw_still_has_an_error_over_rows(tmp_path):
     run(tmp_path, steps=1)
     loaded = load_run(tmp_path, task=TinyTask(), source=TinySource())

@@ -11,7 +11,7 @@ import torch
 
 from mdlm_core.config.components import HuggingFaceConfig, TextConfig
 from mdlm_core.data.hugging_face import build
-from mdlm_core.data.pretrained import load_pretrained
+from mdlm_core.data.pretrained import load_pretrained, of_bytes
 from mdlm_core.data.source import PackedSource
 from mdlm_core.data.streaming import StreamedSource
 from mdlm_core.data.tokenizers import build_tokenizer, load_tokenizer
@@ -54,6 +54,38 @@ def byte_level(folder, **special):
     wrapped = PreTrainedTokenizerFast(tokenizer_object=inner, **special)
     wrapped.save_pretrained(folder)
     return wrapped
+
+
+def test_ids_that_are_of_bytes_know_how_many(tmp_path):
+    end = "<|endoftext|>"
+    byte_level(tmp_path, bos_token=end, eos_token=end, unk_token=end)
+    tokenizer = build_tokenizer(str(tmp_path))
+    sizes = tokenizer.token_bytes()
+    assert len(sizes) == tokenizer.vocab_size
+    for text in ("one two  three", " größer\n日本 😀", end):
+        ids = tokenizer.encode(text)
+        assert sum(sizes[i] for i in ids) == len(text.encode())
+    assert sizes[tokenizer.eod_id] == sizes[tokenizer.mask_id] == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalizer": {"type": "Lowercase"}},
+        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
+        {"pre_tokenizer": {"type": "Metaspace"}},
+        {"decoder": {"type": "WordPiece"}},
+        {"pre_tokenizer": None},
+    ],
+)
+def test_ids_that_are_not_of_bytes_say_so(change):
+    level = {"type": "ByteLevel", "add_prefix_space": False}
+    state = {"normalizer": None, "pre_tokenizer": level, "decoder": level}
+    assert of_bytes(state)
+    parts = {"type": "Sequence", "pretokenizers": [{"type": "Split"}, level]}
+    assert of_bytes({**state, "normalizer": {"type": "NFC"}, "pre_tokenizer": parts})
+    assert not of_bytes({**state, **change})
+    assert not of_bytes({})
 
 
 def test_a_mask_is_appended_to_a_tokenizer_like_gpt2(tmp_path):

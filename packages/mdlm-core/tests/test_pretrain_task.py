@@ -1,6 +1,7 @@
 """The pretraining task, and the held-out bound that it reports."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,12 +10,13 @@ from torch import nn
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import resolve
 from mdlm_core.data.batch import Batch
-from mdlm_core.diffusion import Draw, LogLinear, likelihood, nelbo
+from mdlm_core.data.tokenizers import ByteTokenizer
+from mdlm_core.diffusion import Cosine, Draw, LogLinear, likelihood, nelbo
 from mdlm_core.errors import ConfigError, DataError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.masking import UniformMasking
 from mdlm_core.protocols import Rates
-from mdlm_core.tasks import Bound, MaskedDiffusion, bound, measure
+from mdlm_core.tasks import Bound, MaskedDiffusion, bound, held_out, measure
 from mdlm_core.train import train
 
 from .tiny_run import TinyBackbone, TinySource, config
@@ -150,12 +152,132 @@ def test_it_does_not_matter_how_many_rows_go_together(monkeypatch):
     assert len(found) == 1
 
 
-def test_rows_are_the_first_ones():
+def test_rows_are_spread_over_the_split():
     backbone = learned()
-    batch = whole_split().select(slice(3))
+    batch = whole_split().select(torch.tensor([1, 3, 5]))
     expected = likelihood.exact_counts(backbone, batch, draws=2, noise=Noise(1))
     found = measure(backbone, TinySource(), draws=2, rows=3, noise=Noise(1))
     assert found.nats == pytest.approx(expected.per_token()[0], rel=1e-6)
+
+
+class Streamed(TinySource):
+    """The same rows, of which nobody knows how many there are."""
+
+    def size(self, split):
+        return None
+
+
+def test_a_stream_gives_its_first_rows():
+    backbone = learned()
+    batch = whole_split().select(slice(3))
+    expected = likelihood.exact_counts(backbone, batch, draws=2, noise=Noise(1))
+    found = measure(backbone, Streamed(), draws=2, rows=3, noise=Noise(1))
+    assert found.nats == pytest.approx(expected.per_token()[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_rows(monkeypatch, world):
+    def ids(rank, world):
+        state = SimpleNamespace(process_index=rank, num_processes=world)
+        monkeypatch.setattr(held_out, "PartialState", lambda: state)
+        batches = held_out.held_out(TinySource(), 5, at_once=1)
+        return [int(i) for batch in batches for i in batch.sample_id]
+
+    alone = ids(0, 1)
+    assert alone == [0, 1, 3, 4, 5]
+    assert sorted(i for rank in range(world) for i in ids(rank, world)) == alone
+
+
+def test_rows_of_several_shapes_and_conditions_are_measured():
+    class Ragged(TinySource):
+        def rows(self, split, ids, epoch):
+            batch = super().rows(split, ids, epoch)
+            whole = len(ids) > 1 or int(ids[0]) < 3
+            return batch if whole else cut(batch)
+
+    def cut(batch):
+        return Batch.of(
+            batch.tokens[:, :7],
+            frozen=batch.frozen[:, :7],
+            pad=batch.pad[:, :7],
+            sample_id=batch.sample_id,
+            condition={"label": batch.sample_id},
+        )
+
+    found = measure(learned(), Ragged(), draws=2, rows=5, noise=Noise(1))
+    assert found.rows == 5
+
+
+def test_a_size_that_is_not_true_is_told():
+    class Boasting(TinySource):
+        def size(self, split):
+            return 60
+
+    with pytest.raises(DataError, match="validation split of 60 rows has no row"):
+        measure(learned(), Boasting(), draws=2, rows=3, noise=Noise(1))
+
+
+class Heavy:
+    """Bytes of which every other id stands for two."""
+
+    def __init__(self, tells=True):
+        self.inner = ByteTokenizer()
+        self.tells = tells
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def token_bytes(self):
+        return [1 + i % 2 for i in range(258)] if self.tells else None
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_bytes_are_those_of_the_rows_that_are_scored(rows):
+    source = TinySource()
+    source.tokenizer = Heavy()
+    found = measure(learned(), source, draws=2, rows=rows, noise=Noise(1))
+    batch = whole_split()
+    batch = batch.select(torch.tensor([1, 3, 5])) if rows else batch
+    counted = sum(1 + int(token) % 2 for token in batch.tokens[batch.free])
+    assert found.bytes_per_token == pytest.approx(counted / int(batch.free.sum()))
+
+
+def test_bytes_that_nobody_can_count_are_not_known():
+    source, stream = TinySource(), Streamed()
+    source.tokenizer = stream.tokenizer = Heavy(tells=False)
+    settings = {"draws": 2, "noise": Noise(1)}
+    assert measure(learned(), source, **settings).bytes_per_token == 1.0  # the card's
+    some = measure(learned(), source, rows=3, **settings)
+    assert some.bytes_per_token is None
+    assert math.isnan(some.bits_per_byte)
+    assert measure(learned(), stream, **settings).bytes_per_token is None
+
+
+def test_a_model_that_sees_the_time_is_given_the_schedules():
+    seen = []
+
+    class Timed(TinyBackbone):
+        time_conditioned = True
+
+        def hidden(self, batch, t=None):
+            masked = ((batch.tokens == self.mask_id) & batch.free).sum(1)
+            seen.append((masked / batch.free.sum(1), t))
+            return super().hidden(batch, t)
+
+    schedule = Cosine()
+    for estimator in ("exact-counts", "any-order"):
+        measure(
+            Timed(),
+            TinySource(),
+            draws=2,
+            noise=Noise(1),
+            estimator=estimator,
+            schedule=schedule,
+        )
+    for share, t in seen:
+        torch.testing.assert_close(
+            schedule.mask_rate(t.double()), share.double(), atol=2e-3, rtol=0
+        )
 
 
 @pytest.mark.parametrize("estimator", bound.ESTIMATORS)

@@ -242,6 +242,31 @@ def test_bytes_per_token_against_a_count_over_the_rows(tokenizer):
     assert facts["bytes_per_token"] == pytest.approx(size / tokens, rel=1e-12)
 
 
+@pytest.mark.parametrize("tokenizer", ["byte", "char", "bpe:300"])
+def test_every_id_knows_its_bytes(tokenizer):
+    source = packed(tokenizer=tokenizer)
+    sizes = source.tokenizer.token_bytes()
+    assert len(sizes) == source.tokenizer.vocab_size
+    rows = [ids for b in take(source, 99, "validation") for ids in b.tokens[b.free]]
+    facts = source.card()["splits"]["validation"]
+    assert sum(sizes[int(i)] for i in rows) == facts["bytes"]
+
+
+def test_the_bytes_of_some_rows_are_counted_over_them():
+    source = packed(tokenizer="bpe:300")
+    sizes = source.tokenizer.token_bytes()
+    for batch in take(source, 3, "validation", size=1):
+        ids = batch.tokens[batch.free].tolist()
+        text = source.tokenizer.decode(ids).encode()  # ASCII: no half characters
+        assert sum(sizes[i] for i in ids) == len(text)
+
+
+def test_a_stream_has_the_hash_of_its_probe_only():
+    for facts in streamed().card()["splits"].values():
+        assert len(facts["probe_sha256"]) == 64
+        assert "sha256" not in facts
+
+
 def test_the_card_is_json_and_identifies_the_data():
     card = packed().card()
     assert json.loads(json.dumps(card)) == card

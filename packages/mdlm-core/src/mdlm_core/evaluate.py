@@ -54,7 +54,8 @@ def evaluate(
     Args:
         run: a loaded run.
         draws: draws for each row.
-        rows: the first so many held-out rows; 0 means all.
+        rows: how many held-out rows, spread evenly over the split (the first ones
+            of a stream); 0 means all.
         estimator: "exact-counts", "continuous-time" or "any-order".
         seed: decides the masks.
 
@@ -93,7 +94,7 @@ def evaluate(
         "tokens": bound.tokens,
         "evaluations": bound.evaluations,
         "precision": "float32",
-        "data": _data(run),
+        "data": _data(run, bound.bytes_per_token),
         "tokenizer": _tokenizer(run),
         "run": str(run.folder),
         "checkpoint": run.checkpoint.name,
@@ -109,7 +110,7 @@ def _entry(value: float, error: float) -> dict[str, float | None] | None:
     return {"value": value, "se": error if math.isfinite(error) else None}
 
 
-def _data(run: Trained) -> dict[str, Any]:
+def _data(run: Trained, bytes_per_token: float | None) -> dict[str, Any]:
     card = run.source.card()
     facts = _held_out(card)
     before = _held_out(run.data)
@@ -117,12 +118,17 @@ def _data(run: Trained) -> dict[str, Any]:
         "name": card.get("name"),
         "split": "validation",
         "split_sha256": facts.get("sha256"),
-        "bytes_per_token": facts.get("bytes_per_token"),
+        "bytes_per_token": bytes_per_token,
         "eod": card.get("eod"),
         "isolate": card.get("isolate"),
         "length": run.source.length,
-        "as_trained": not before or before.get("sha256") == facts.get("sha256"),
+        "as_trained": not before or _hashes(before) == _hashes(facts),
     }
+
+
+def _hashes(facts: Mapping[str, Any]) -> tuple[object, object]:
+    """Return what identifies a split: its hash, or that of a stream's beginning."""
+    return facts.get("sha256"), facts.get("probe_sha256")
 
 
 def _held_out(card: Mapping[str, Any]) -> Mapping[str, Any]:

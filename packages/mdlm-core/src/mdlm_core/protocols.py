@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Text to ids and back. The mask id never comes out of `encode`."""
+    """Text to ids and back. The mask id never comes out of `encode`.
+
+    One more method is called if it exists: ``token_bytes()``, the UTF-8 bytes of text
+    behind each of the V ids, 0 for special tokens, or None if ids have no bytes of
+    their own. With it bits per byte are known for any rows.
+    """
 
     name: str
     vocab_size: int
@@ -55,7 +60,12 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class DataSource(Protocol):
-    """Batches of token ids, in an order that depends on the seed alone."""
+    """Batches of token ids, in an order that depends on the seed alone.
+
+    The bytes of the rows that are scored, for bits per byte, are counted by the
+    tokenizer's ``token_bytes``. If it has none, they are only known when all rows of
+    a split are scored, from ``card()["splits"][split]["bytes_per_token"]``.
+    """
 
     tokenizer: Tokenizer
     length: int

@@ -19,7 +19,9 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
 def evaluate(
     run: Run,
     draws: Annotated[int, typer.Option(help="Draws for each row.")] = 8,
-    rows: Annotated[int, typer.Option(help="Held-out rows; 0 means all.")] = 0,
+    rows: Annotated[
+        int, typer.Option(help="Held-out rows, spread evenly; 0: all.")
+    ] = 0,
     estimator: Annotated[
         str, typer.Option(help="exact-counts, continuous-time or any-order.")
     ] = "exact-counts",
@@ -68,7 +70,7 @@ def _text(card: dict[str, Any]) -> str:
     facts = {
         "estimator": f"{card['estimator']}, {card['draws']} draws a row, float32",
         "held out": f"{card['rows']} rows, {card['tokens']} tokens of {data['name']}",
-        "split": f"sha256 {str(data['split_sha256'])[:16]}, "
+        "split": f"sha256 {str(data['split_sha256'] or 'not known')[:16]}, "
         f"end of document {'scored' if data['eod'] else 'left out'}",
         "tokenizer": f"{tokenizer['name']}, {tokenizer['vocab_size']} ids",
         "weights": f"{card['weights']} of {card['checkpoint']}",

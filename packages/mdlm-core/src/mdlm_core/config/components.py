@@ -106,7 +106,7 @@ class PretrainConfig:
     eval_draws: int = 4
     """Draws per row of the exact-count estimator on held-out data."""
     eval_rows: int = 256
-    """Held-out rows measured during training; 0 means all."""
+    """Held-out rows measured during training, spread evenly; 0 means all."""
     sample_count: int = 2
     """Texts sampled to look at."""
 

@@ -50,6 +50,16 @@ class BpeTokenizer:
             lambda run: self._merges.decode([i for i in run if i < self.eod_id]),
         )
 
+    def token_bytes(self) -> list[int]:
+        """Return ``(V,)``: the bytes of text behind each id.
+
+        A piece is written with one character for each of its bytes.
+        """
+        sizes = [0] * self.vocab_size
+        for piece, id_ in self._merges.get_vocab().items():
+            sizes[id_] = len(piece)
+        return sizes
+
     def save(self, folder: Path) -> None:
         """Write what `load_tokenizer` needs."""
         write_atomic(folder / _MERGES, self._merges.to_str().encode())

@@ -77,6 +77,27 @@ class PretrainedTokenizer:
             ),
         )
 
+    def token_bytes(self) -> list[int] | None:
+        """Return ``(V,)``: the bytes of text behind each id; None if they have none.
+
+        They have if pieces are of bytes, one character for each. Where text is brought
+        to a normal form (NFC), the bytes are those of that form.
+        """
+        backend = getattr(self._wrapped, "backend_tokenizer", None)
+        state = {} if backend is None else json.loads(backend.to_str())
+        if not of_bytes(state):
+            return None
+        added = {token["id"]: token for token in state.get("added_tokens", ())}
+        sizes = [0] * self.vocab_size
+        for piece, id_ in self._wrapped.get_vocab().items():
+            if id_ not in added:
+                sizes[id_] = len(piece)
+            elif not added[id_]["special"]:
+                sizes[id_] = len(utf8(piece))
+        for special in (self.eod_id, self.mask_id, self.pad_id):
+            sizes[special] = 0
+        return sizes
+
     def save(self, folder: Path) -> None:
         """Write what `load_tokenizer` needs."""
         self._wrapped.save_pretrained(str(folder))
@@ -102,6 +123,17 @@ class PretrainedTokenizer:
             state = {**state, "truncation": None, "padding": None}
         state["special"] = [self.eod_id, self.mask_id, self.pad_id, self.vocab_size]
         return sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def of_bytes(state: dict[str, Any]) -> bool:
+    """Return whether a tokenizer splits text into runs of bytes, and adds none."""
+    normal = (state.get("normalizer") or {"type": "NFC"})["type"]
+    steps = state.get("pre_tokenizer") or {}
+    steps = steps.get("pretokenizers", [steps])
+    levels = [step for step in steps if step.get("type") == "ByteLevel"]
+    decoder = (state.get("decoder") or {}).get("type")
+    spaces = any(step.get("add_prefix_space") for step in steps)
+    return normal == "NFC" and decoder == "ByteLevel" and bool(levels) and not spaces
 
 
 def load_pretrained(name: str) -> PretrainedTokenizer:

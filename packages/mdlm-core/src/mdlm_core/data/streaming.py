@@ -256,7 +256,8 @@ class StreamedSource:
         """Return what identifies the data.
 
         A stream is not read to its end for that: `bytes_per_token` is measured on the
-        first documents, `probe` of them, and so is `sha256`.
+        first documents, `probe` of them, and `probe_sha256` is theirs. There is no
+        hash of a split.
         """
         encoded = encode_documents(self.tokenizer, self._probe, eod=self.packing.eod)
         tokens = sum(len(ids) for ids in encoded)
@@ -270,7 +271,7 @@ class StreamedSource:
             "tokens": None,
             "bytes": None,
             "bytes_per_token": size / tokens,
-            "sha256": content.hexdigest(),
+            "probe_sha256": content.hexdigest(),
             "probe": len(self._probe),
         }
         return {

@@ -94,6 +94,10 @@ class ByteTokenizer:
             lambda run: bytes(i for i in run if i < 256).decode(errors="replace"),
         )
 
+    def token_bytes(self) -> list[int]:
+        """Return ``(V,)``: the bytes of text behind each id."""
+        return [1] * 256 + [0, 0]
+
     def save(self, folder: Path) -> None:
         """Write what `load_tokenizer` needs."""
         save_definition(folder, kind="byte", name=self.name)
@@ -141,6 +145,10 @@ class CharTokenizer:
             mask,
             lambda run: "".join(self.alphabet[i] for i in run if i < self.eod_id),
         )
+
+    def token_bytes(self) -> list[int]:
+        """Return ``(V,)``: the bytes of text behind each id."""
+        return [len(utf8(character)) for character in self.alphabet] + [0, 0]
 
     def save(self, folder: Path) -> None:
         """Write what `load_tokenizer` needs."""

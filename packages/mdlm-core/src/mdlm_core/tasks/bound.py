@@ -7,16 +7,16 @@ same numbers, whatever their count, because a row's masks depend on its id alone
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from typing import cast
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from torch import nn
+from torch import Tensor, nn
 
 from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion import likelihood
@@ -25,9 +25,13 @@ from mdlm_core.errors import ConfigError, DataError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, DataSource, Schedule
 
+from .held_out import held_out
+
 ESTIMATORS = ("exact-counts", "continuous-time", "any-order")
 ROWS_AT_ONCE = 16
 """Rows of one process that go through the model together."""
+_Part = tuple[Estimate, Tensor]
+"""The estimate of a batch, and the bytes of its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Bound:
     nats_se: float
     """Its standard error: from the draws and from the choice of rows."""
     bytes_per_token: float | None
-    """Of the held-out text; None if the source does not know."""
+    """Of the rows that were scored; None if it is not known."""
     rows: int
     tokens: int
     draws: int
@@ -90,7 +94,10 @@ def measure(
     estimator: str = "exact-counts",
     schedule: Schedule | None = None,
 ) -> Bound:
-    """Estimate the bound on the first `rows` held-out rows, in float32.
+    """Estimate the bound on `rows` held-out rows, in float32.
+
+    They are spread evenly over the split, and always the same ones: the middles of
+    `rows` equal parts. A split of unknown size gives its first rows.
 
     Args:
         backbone: the denoiser.
@@ -99,31 +106,40 @@ def measure(
         noise: the generator; the same one gives the same masks.
         rows: how many rows; 0 means all.
         estimator: one of `ESTIMATORS`.
-        schedule: needed by "continuous-time" alone.
+        schedule: the one of training: gives the times for a model that sees them, and
+            is needed by "continuous-time" for any.
 
     Raises:
         ConfigError: if the estimator is unknown.
         DataError: if there is no token to score.
     """
     device = next(backbone.parameters()).device
+    sizes = _token_bytes(source)
+    bytes_each: float | None = None
     estimate = _estimator(estimator, backbone, draws, noise, schedule)
     with torch.autocast(device.type, enabled=False):
         parts = [
-            _on_cpu(estimate(batch.to(device)))
-            for batch in _batches(source, rows)
+            (_on_cpu(estimate(batch.to(device))), _bytes(batch, sizes))
+            for batch in held_out(source, rows, at_once=ROWS_AT_ONCE)
             if len(batch)
         ]
     found = _gather(parts)
     if not found:
         raise DataError("the validation split has no rows to score")
-    joined = _first(Estimate.join(found), rows)
+    joined = _first(Estimate.join([part for part, _ in found]), rows)
     mean, error = joined.per_token()
+    scored, tokens = len(joined.tokens), int(joined.tokens.sum())
+    if sizes is not None:
+        counted = torch.cat([size for _, size in found])[:scored]
+        bytes_each = float(counted.sum()) / tokens
+    elif scored == source.size("validation"):
+        bytes_each = bytes_per_token(source)
     return Bound(
         nats=mean,
         nats_se=error,
-        bytes_per_token=bytes_per_token(source),
-        rows=len(joined.tokens),
-        tokens=int(joined.tokens.sum()),
+        bytes_per_token=bytes_each or None,
+        rows=scored,
+        tokens=tokens,
         draws=draws,
         estimator=estimator,
     )
@@ -146,9 +162,21 @@ def _estimator(
 ) -> Callable[[Batch], Estimate]:
     denoiser = cast("Backbone", backbone)
     if name == "exact-counts":
-        return partial(likelihood.exact_counts, denoiser, draws=draws, noise=noise)
+        return partial(
+            likelihood.exact_counts,
+            denoiser,
+            draws=draws,
+            noise=noise,
+            schedule=schedule,
+        )
     if name == "any-order":
-        return partial(likelihood.any_order_chain, denoiser, draws=draws, noise=noise)
+        return partial(
+            likelihood.any_order_chain,
+            denoiser,
+            draws=draws,
+            noise=noise,
+            schedule=schedule,
+        )
     if name == "continuous-time" and schedule is not None:
         return partial(
             likelihood.continuous_time,
@@ -163,21 +191,18 @@ def _estimator(
     )
 
 
-def _batches(source: DataSource, rows: int) -> Iterator[Batch]:
-    """Yield this process's part of global batches that hold `rows` rows or more."""
-    state = PartialState()
-    size, count = ROWS_AT_ONCE * state.num_processes, None
-    if rows:
-        count = math.ceil(rows / size)
-        size = max(math.ceil(rows / count), state.num_processes)
-    batches = source.batches(
-        "validation",
-        size=size,
-        seed=0,  # the order is fixed
-        rank=state.process_index,
-        world=state.num_processes,
-    )
-    return islice(batches, count)
+def _token_bytes(source: DataSource) -> Tensor | None:
+    """Return ``(V,)`` the bytes behind each id; None if the tokenizer cannot say."""
+    tell = getattr(source.tokenizer, "token_bytes", None)
+    sizes = None if tell is None else tell()
+    return None if sizes is None else torch.tensor(sizes, dtype=torch.int64)
+
+
+def _bytes(batch: Batch, sizes: Tensor | None) -> Tensor:
+    """Return ``(B,)`` the bytes of text behind the tokens that are scored."""
+    if sizes is None:
+        return torch.zeros(len(batch), dtype=torch.int64)
+    return (sizes[batch.tokens.cpu()] * batch.free.cpu()).sum(1)
 
 
 def _on_cpu(part: Estimate) -> Estimate:
@@ -202,12 +227,12 @@ def _first(whole: Estimate, rows: int) -> Estimate:
     )
 
 
-def _gather(parts: list[Estimate]) -> list[Estimate]:
+def _gather(parts: list[_Part]) -> list[_Part]:
     """Return the parts of all processes in the order of the rows."""
     count = PartialState().num_processes
     if count == 1:
         return parts
-    everyone: list[list[Estimate]] = [[] for _ in range(count)]
+    everyone: list[list[_Part]] = [[] for _ in range(count)]
     dist.all_gather_object(everyone, parts)
     ordered = zip_longest(*everyone)
     return [part for group in ordered for part in group if part is not None]

@@ -112,6 +112,7 @@ class Pretrain:
             draws=self.config.eval_draws,
             rows=self.config.eval_rows,
             noise=Noise(self.run.seed).child("evaluate"),
+            schedule=self.catalog.build("schedule", self.run.schedule),
         )
         numbers = {"loss": bound.nats, "loss_se": bound.nats_se}
         if bound.bytes_per_token:
