@@ -19,7 +19,7 @@ from mdlm_core.errors import ConfigError
 from mdlm_core.train import checkpoint, load_run
 from mdlm_core.train import zero as deepspeed
 
-from .tiny_run import TinySource, TinyTask, config, run, trace
+from .tiny_run import GENTLE, TinySource, TinyTask, config, real_run, run, trace
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def folder(tmp_path_factory):
     task = TinyTask(dropout=0.0)
     run(folder / "alone", task=task)
     run(folder / "alone-first", task=task, steps=6)
+    real_run(folder / "real-alone", dropout=0.0, lr=GENTLE)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     command += ["--num_processes", "2", "--num_machines", "1", "--main_process_port"]
     command += ["0", "--mixed_precision", "no", "--dynamo_backend", "no"]
@@ -56,9 +57,12 @@ zero = pytest.param(
 )
 
 
-@pytest.mark.parametrize("kind", ["ddp", "accumulated", "alone-first", "fsdp", zero])
+@pytest.mark.parametrize(
+    "kind", ["ddp", "accumulated", "alone-first", "real", "fsdp", zero]
+)
 def test_the_trace_is_that_of_one_process(folder, kind):
-    alone, both = trace(folder / "alone"), trace(folder / kind)
+    reference = "real-alone" if kind == "real" else "alone"
+    alone, both = trace(folder / reference), trace(folder / kind)
     assert [line["step"] for line in alone] == sorted(n["step"] for n in alone)
     steps = {line["step"] for line in both}
     assert steps == set(range(1, 13))

@@ -24,9 +24,10 @@ def same_end(first, second):
         assert contents[0] == contents[1], name
 
 
-def test_killed_at_random_moments_then_resumed(tmp_path):
+@pytest.mark.parametrize("kind", ["tiny", "real"])
+def test_killed_at_random_moments_then_resumed(tmp_path, kind):
     program = Path(__file__).with_name("killed_runs.py")
-    command = [sys.executable, str(program), str(tmp_path), "1"]
+    command = [sys.executable, str(program), str(tmp_path), "1", kind]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("killed at") == 7

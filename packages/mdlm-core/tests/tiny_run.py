@@ -12,7 +12,9 @@ from torch import nn
 
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import resolve
+from mdlm_core.config.components import PackingConfig, PythonDocsConfig
 from mdlm_core.data.batch import Batch
+from mdlm_core.data.source import PackedSource
 from mdlm_core.data.tokenizers import ByteTokenizer
 from mdlm_core.diffusion import LogLinear
 from mdlm_core.kernels.noise import Noise
@@ -150,6 +152,52 @@ def run(out, *, resume=False, task=None, source=None, verbose=False, **changes):
         source=source or TinySource(),
         task=task or TinyTask(),
         verbose=verbose,
+    )
+
+
+REAL = (
+    "model.blocks=2",
+    "model.width=32",
+    "model.heads=2",
+    "model.cond_width=8",
+    "data.name=python-docs",
+    "data.tokenizer=byte",
+    "data.length=32",
+    "data.holdout=0.2",
+    "data.packing.isolate=true",
+    "task.eval_draws=2",
+    "task.eval_rows=8",
+    "task.sample_count=0",
+)
+
+GENTLE = 1e-3
+"""A learning rate at which muon, which rounds to bfloat16, amplifies no rounding."""
+
+
+def real_source():
+    """Return packed rows of a few documents, isolated from each other."""
+    documents = [
+        f"{name} of {index}: {' '.join(str(index * k % 97) for k in range(length))}."
+        for index in range(12)
+        for name, length in (("powers", 3), ("a longer list of multiples", 20))
+    ]
+    config = PythonDocsConfig(
+        length=32, holdout=0.2, packing=PackingConfig(isolate=True)
+    )
+    return PackedSource.from_documents(documents, config, card={"name": "python-docs"})
+
+
+def real_run(out, *, resume=False, source=None, dropout=0.1, **changes):
+    """Train a small DiT with muon on packed documents, by the real task."""
+    values = {**SETTINGS, "optimizer": "muon", **changes}
+    sets = [f"model.dropout={dropout}", *REAL]
+    sets += [f"train.{name}={value}" for name, value in values.items()]
+    return train(
+        resolve(load_catalog(), preset="dit-tiny", sets=sets).config,
+        out=out,
+        resume=resume,
+        device="cpu",
+        source=source or real_source(),
     )
 
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
-from tiny_run import TinySource, TinyTask, run
+from tiny_run import GENTLE, TinySource, TinyTask, real_run, run
 
 from mdlm_core.errors import MdlmError
 from mdlm_core.train.lock import FolderLock
@@ -83,6 +83,7 @@ def main(folder):
     run(folder / "ddp", task=task)
     run(folder / "accumulated", task=task, micro_batch=1)
     run(folder / "alone-first", task=task, resume=True)
+    real_run(folder / "real", dropout=0.0, lr=GENTLE, micro_batch=1)
     outcome = run(folder / "stopped", task=task, source=OneSignal())
     met["stopped"] = [outcome.step, outcome.signal is not None]
     met["broken"] = refusal(folder / "broken", task=Broken(0.0))
