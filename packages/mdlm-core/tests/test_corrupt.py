@@ -245,7 +245,7 @@ class Sloped:
     def rates(self, batch, t, schedule):
         place = torch.linspace(-1, 1, batch.length)[:, None] @ torch.tensor([[0.1]])
         chance = schedule.mask_rate(t)[:, None].float() * (1 - place[:, 0])
-        return Rates(chance.to(self.dtype), torch.ones_like(chance))
+        return Rates(chance.to(self.dtype), chance)
 
 
 def test_a_policy_is_asked_without_autocast():
@@ -254,6 +254,7 @@ def test_a_policy_is_asked_without_autocast():
         under = hide(batch, at(0.5, rows=16), policy=Sloped())
     plain = hide(batch, at(0.5, rows=16), policy=Sloped())
     assert torch.equal(under.masked, plain.masked)
+    assert torch.equal(under.weight, plain.weight)
 
 
 def test_coarse_rates_are_refused():

@@ -132,6 +132,21 @@ def test_expectation_with_a_frozen_position():
     assert mean == pytest.approx(expected, rel=0.01)
 
 
+@pytest.mark.parametrize("schedule", [Cosine(), LogLinear(0.3), Geometric()])
+def test_exact_counts_train_at_the_time_of_their_share(schedule):
+    noised = corrupt_for_training(
+        copies([0, 1, 0, 1], 32),
+        schedule=schedule,
+        draw=draw_of(32),
+        t_sampling="counts",
+        mask_id=MASK,
+    )
+    low, high = schedule.mask_rate(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    share = noised.masked.double().mean(1).clamp(low, high)
+    found = schedule.mask_rate(noised.t.double())
+    torch.testing.assert_close(found, share, atol=1e-6, rtol=0)
+
+
 # ---- divisor and weights ----------------------------------------------------
 
 
