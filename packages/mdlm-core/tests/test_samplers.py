@@ -1,7 +1,6 @@
 """What every sampler keeps, whatever the model: constraints, keys, counts, shapes."""
 
 import itertools
-import math
 from dataclasses import replace
 
 import pytest
@@ -9,130 +8,24 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mdlm_core.config.components import (
-    ConfidenceConfig,
     SamplerConfig,
-    SemiAutoregressiveConfig,
 )
 from mdlm_core.data.batch import Batch
-from mdlm_core.diffusion import LogLinear
 from mdlm_core.errors import UsageError
-from mdlm_core.kernels.categorical import categorical, truncate
+from mdlm_core.kernels.categorical import truncate
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.samplers import (
     Denoiser,
-    analytic,
     ancestral,
     confidence,
     ddpm,
     ddpm_cache,
-    first_hitting,
-    semi_autoregressive,
 )
 from mdlm_core.samplers import denoiser as denoiser_module
 from mdlm_core.samplers.ancestral import build as build_ancestral
-from mdlm_core.samplers.confidence import build as build_confidence
-from mdlm_core.samplers.confidence import scores
 from mdlm_core.samplers.denoiser import implied_time
-from mdlm_core.samplers.semi_autoregressive import build as build_semi
 
-MASK = 11
-VOCAB = 12
-SCHEDULE = LogLinear()
-
-
-class Fake:
-    """A denoiser whose law depends on the whole row, and which keeps books."""
-
-    def __init__(self, vocab=VOCAB, mask=MASK, time_conditioned=False, context=True):
-        self.vocab_size, self.mask_id = vocab, mask
-        self.time_conditioned, self.context = time_conditioned, context
-        generator = torch.Generator().manual_seed(0)
-        self.table = torch.randn(vocab, 8, generator=generator, dtype=torch.float64)
-        self.out = torch.randn(8, vocab, generator=generator, dtype=torch.float64)
-        self.calls, self.heads = [], []
-
-    def hidden(self, batch, t=None):
-        self.calls.append((batch, t))
-        seen = torch.where(batch.pad.unsqueeze(-1), 0.0, self.table[batch.tokens])
-        place = torch.arange(batch.length).double().unsqueeze(-1)
-        turned = seen * torch.cos(place * torch.arange(1, 9))
-        row = turned.sum(1, keepdim=True) if self.context else 0.0
-        state = row + torch.sin((place + 1) * torch.arange(1, 9))
-        return state.expand(len(batch), -1, -1)
-
-    def logits(self, hidden):
-        self.heads.append(len(hidden))
-        return (hidden @ self.out).float()
-
-
-NAMES = [
-    "ancestral",
-    "first-hitting",
-    "analytic",
-    "confidence",
-    "confidence-margin",
-    "confidence-entropy",
-    "confidence-threshold",
-    "semi-ar",
-    "semi-ar-first-hitting",
-    "semi-ar-confidence",
-]
-EVENT = ["ancestral", "first-hitting", "analytic", "semi-ar"]
-
-
-def build(name, batch_size=16):
-    kind, _, rest = name.partition("-") if name != "first-hitting" else (name, "", "")
-    if kind == "semi":
-        inner = rest.removeprefix("ar").removeprefix("-") or "ancestral"
-        return build_semi(
-            SemiAutoregressiveConfig(block=5, inner=inner, batch_size=batch_size)
-        )
-    if kind == "confidence":
-        settings = {"threshold": 0.4} if rest == "threshold" else {}
-        if rest in ("margin", "entropy"):
-            settings["score"] = rest
-        return build_confidence(ConfidenceConfig(batch_size=batch_size, **settings))
-    functions = {
-        "ancestral": ancestral,
-        "first-hitting": first_hitting,
-        "analytic": analytic,
-    }
-    return lambda *args, **kwargs: functions[kind](
-        *args, batch_size=batch_size, **kwargs
-    )
-
-
-def blank(rows=6, length=17):
-    """Rows with a frozen prompt, tokens that are there, a frozen mask, and padding."""
-    tokens = torch.full((rows, length), MASK)
-    frozen = torch.zeros_like(tokens, dtype=torch.bool)
-    pad = torch.zeros_like(frozen)
-    tokens[:, :2] = torch.arange(2 * rows).view(rows, 2) % 7
-    frozen[:, :2] = True
-    tokens[1::2, 6] = 3  # there, but not frozen
-    frozen[2, 9] = True  # a mask that is to stay
-    pad[3, -4:] = True
-    tokens[3, -4:] = 0
-    tokens[4] = 5  # nothing to do
-    ids = torch.tensor([11, 5, 900, 2**40, 3, 8])[:rows]
-    return Batch.of(tokens, frozen=frozen, pad=pad, sample_id=ids)
-
-
-def run(
-    name, canvas=None, *, backbone=None, seed=0, steps=6, batch_size=16, **settings
-):
-    callback = settings.pop("callback", None)
-    canvas = blank() if canvas is None else canvas
-    denoiser = Denoiser(backbone or Fake(), **settings)
-    sampled = build(name, batch_size)(
-        denoiser,
-        canvas,
-        schedule=SCHEDULE,
-        noise=Noise(seed),
-        steps=steps,
-        callback=callback,
-    )
-    return sampled, denoiser
+from .fake_sampling import EVENT, MASK, NAMES, SCHEDULE, VOCAB, Fake, blank, run
 
 
 @pytest.mark.parametrize("steps", [1, 3, 17, 200])
@@ -440,158 +333,6 @@ def test_a_model_that_does_not_see_t_is_given_none(name):
     backbone = Fake()
     run(name, backbone=backbone)
     assert all(t is None for _, t in backbone.calls)
-
-
-# ---- confidence ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("steps", "expected"),
-    [(1, [10]), (4, [3, 3, 2, 2]), (10, [1] * 10), (33, [1] * 10)],
-)
-def test_confidence_commits_equal_shares(steps, expected):
-    trace = [torch.full((1, 10), MASK)]
-    run(
-        "confidence",
-        Batch.of(trace[0]),
-        steps=steps,
-        callback=lambda _, now: trace.append(now),
-    )
-    left = [int((now == MASK).sum()) for now in trace]
-    assert [a - b for a, b in itertools.pairwise(left)] == expected
-
-
-@pytest.mark.parametrize("score", ["probability", "margin", "entropy"])
-def test_confidence_commits_the_surest_first(score):
-    """Without context the scores stay, so the order is that of the scores."""
-    backbone = Fake(context=False)
-    canvas = Batch.of(torch.full((1, 12), MASK))
-    law = torch.cat(list(Denoiser(backbone).laws(canvas, torch.ones(1, 12).bool())))
-    probs = law.double().exp()
-    best = probs.sort(dim=-1, descending=True).values
-    entropy = [-sum(p * math.log(p) for p in row if p > 0) for row in probs.tolist()]
-    sure = {
-        "probability": best[:, 0],
-        "margin": best[:, 0] - best[:, 1],
-        "entropy": (-torch.tensor(entropy)).exp(),
-    }[score]
-    torch.testing.assert_close(scores(law, law.argmax(-1), score), sure.float())
-    trace = [canvas.tokens]
-    confidence(
-        Denoiser(backbone, temperature=0.0),
-        canvas,
-        schedule=SCHEDULE,
-        noise=Noise(0),
-        steps=12,
-        score=score,
-        callback=lambda _, now: trace.append(now),
-    )
-    committed = [int((a != b).nonzero()[0, 1]) for a, b in itertools.pairwise(trace)]
-    assert committed == sure.argsort(descending=True).tolist()
-
-
-def test_confidence_scores_the_token_that_is_drawn():
-    law = torch.tensor([[0.7, 0.2, 0.1]]).log()
-    for token, expected in enumerate([0.7, 0.2, 0.1]):
-        score = scores(law, torch.tensor([token]), "probability")
-        assert score.item() == pytest.approx(expected)
-
-
-def test_confidence_draws_anew_at_every_step():
-    """Else a position that drew a rare token would propose it until the end."""
-    backbone = Fake(context=False)
-    canvas = Batch.of(torch.full((1, 12), MASK))
-    law = torch.cat(list(Denoiser(backbone).laws(canvas, torch.ones(1, 12).bool())))
-    trace = [canvas.tokens]
-    run(
-        "confidence",
-        canvas,
-        backbone=backbone,
-        steps=12,
-        seed=5,
-        callback=lambda _, now: trace.append(now),
-    )
-    for step, (before, after) in enumerate(itertools.pairwise(trace)):
-        [position] = (before != after)[0].nonzero().flatten().tolist()
-        u = Noise(5).child("what", step).uniform(canvas.sample_id, 12)[0]
-        expected = categorical(law[position : position + 1], u[position : position + 1])
-        assert after[0, position] == expected
-
-
-def test_a_threshold_commits_all_that_reach_it_and_at_least_one():
-    backbone = Fake(context=False)
-    canvas = Batch.of(torch.full((1, 12), MASK))
-    law = torch.cat(list(Denoiser(backbone).laws(canvas, torch.ones(1, 12).bool())))
-    sure = law.exp().amax(-1).sort(descending=True).values
-    threshold = float(sure[4:6].mean())  # five pass
-    trace = [canvas.tokens]
-    sampled = confidence(
-        Denoiser(backbone, temperature=0.0),
-        canvas,
-        schedule=SCHEDULE,
-        noise=Noise(0),
-        steps=1,
-        threshold=threshold,
-        callback=lambda _, now: trace.append(now),
-    )
-    left = [int((now == MASK).sum()) for now in trace]
-    assert left == [12, 7, 6, 5, 4, 3, 2, 1, 0]
-    assert sampled.nfe.item() == 8
-
-
-# ---- blocks -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["semi-ar", "semi-ar-confidence"])
-def test_blocks_are_filled_from_left_to_right(name):
-    canvas = blank()
-    outside = ~(canvas.free & (canvas.tokens == MASK))
-
-    def check(_, tokens):
-        done = (tokens != MASK) | outside
-        for row, fresh in zip(done, (tokens != canvas.tokens), strict=True):
-            if fresh.any():
-                block = int(fresh.nonzero().max()) // 5
-                assert row[: block * 5].all()
-
-    run(name, canvas, callback=check, batch_size=2)
-
-
-@pytest.mark.parametrize("inner", [ancestral, first_hitting, confidence])
-def test_one_block_is_the_inner_sampler(inner):
-    given = {"schedule": SCHEDULE, "noise": Noise(1), "steps": 7}
-    blocks = semi_autoregressive(
-        Denoiser(Fake()), blank(), block=100, inner=inner, **given
-    )
-    alone = inner(Denoiser(Fake()), blank(), **given)
-    assert torch.equal(blocks.tokens, alone.tokens)
-    assert torch.equal(blocks.nfe, alone.nfe)
-
-
-def test_blocks_share_the_steps():
-    canvas = Batch.of(torch.full((1, 40), MASK))
-    sampled = semi_autoregressive(
-        Denoiser(Fake()),
-        canvas,
-        block=10,
-        inner=confidence,
-        schedule=SCHEDULE,
-        noise=Noise(0),
-        steps=8,
-    )
-    assert sampled.nfe.item() == 8
-
-
-def test_a_block_has_positions():
-    with pytest.raises(UsageError, match="block is 0"):
-        semi_autoregressive(
-            Denoiser(Fake()),
-            blank(),
-            block=0,
-            schedule=SCHEDULE,
-            noise=Noise(0),
-            steps=1,
-        )
 
 
 # ---- the denoiser -------------------------------------------------------------
