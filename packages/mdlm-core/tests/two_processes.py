@@ -20,6 +20,7 @@ from tiny_run import GENTLE, TinySource, TinyTask, real_run, run
 
 from mdlm_core.errors import MdlmError
 from mdlm_core.train.lock import FolderLock
+from mdlm_core.train.processes import leave
 
 torch.set_num_threads(1)
 
@@ -111,7 +112,7 @@ def main(folder):
     if find_spec("deepspeed") is not None:
         zero(folder, task)
     (folder / f"rank-{state.process_index}.json").write_text(json.dumps(met))
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

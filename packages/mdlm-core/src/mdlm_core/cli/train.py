@@ -114,6 +114,7 @@ def _report(outcome: Outcome, config: RunConfig) -> None:
     from accelerate import PartialState
 
     from mdlm_core.train.loop import held_out_text
+    from mdlm_core.train.processes import leave
 
     state = PartialState()
     if state.is_main_process:
@@ -136,6 +137,6 @@ def _report(outcome: Outcome, config: RunConfig) -> None:
                 f"  mdlm train --out {outcome.folder} --resume "
                 f"--set train.steps={2 * config.train.steps}"
             )
-    state.destroy_process_group()
+    leave()
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)

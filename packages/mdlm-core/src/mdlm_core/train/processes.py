@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -13,6 +14,8 @@ from accelerate.utils import broadcast_object_list
 from mdlm_core.errors import MdlmError
 
 T = TypeVar("T")
+GRACE = 0.3
+"""Seconds that the threads of a communicator get to end their work."""
 
 
 def on_main(function: Callable[[], T]) -> T:
@@ -62,3 +65,17 @@ def gather_lists(values: list[int]) -> list[int]:
     lists: list[list[int]] = [[] for _ in range(count)]
     dist.all_gather_object(lists, values)
     return [value for part in lists for value in part]
+
+
+def leave() -> None:
+    """End what the processes of a run have in common; free where there is one process.
+
+    A worker thread of the communicator may still hold the tensors of the last
+    collective, and needs the interpreter to let go of them. If Python ends first, the
+    process aborts after all work is done; so this waits, without holding the
+    interpreter.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+        time.sleep(GRACE)
