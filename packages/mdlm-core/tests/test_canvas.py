@@ -6,6 +6,7 @@ import torch
 from mdlm_core.config.components import SamplerConfig
 from mdlm_core.diffusion import LogLinear
 from mdlm_core.errors import UsageError
+from mdlm_core.masking import UniformMasking
 from mdlm_core.samplers import Denoiser, canvas, first_hitting, sample_text
 from mdlm_core.samplers.canvas import has_open_end, layout
 
@@ -202,6 +203,16 @@ def test_sampler_settings_fixed_and_callback_reach_the_sampler():
     assert trace == list(range(1, 12))
     assert (result.tokens[:, 3] == 65).all()
     assert len(set(result.tokens[:, :3].flatten().tolist())) == 1  # top_k=1
+
+
+def test_the_policy_reaches_the_sampler():
+    policy = UniformMasking()
+
+    def asking(denoiser, canvas, **rest):
+        assert denoiser.policy is policy
+        return first_hitting(denoiser, canvas, **rest)
+
+    assert len(texts(sampler=asking, policy=policy).texts) == 2
 
 
 def test_a_foreign_tokenizer_is_an_error():

@@ -272,3 +272,25 @@ def test_exact_counts_give_the_time_of_their_share():
         ends = schedule.mask_rate(torch.tensor([0.0, 1.0]))
         expected = (counts / 8).clamp(ends[0], ends[1])
         torch.testing.assert_close(schedule.mask_rate(noised.t), expected)
+
+
+class Drawing(EveryOther):
+    """A policy that draws which half of the positions may be hidden."""
+
+    draws = True
+
+    def rates(self, batch, t, schedule, *, noise):
+        self.seen = noise.uniform(batch.sample_id, batch.length)
+        return Rates((self.seen < 0.5).float(), torch.ones(1, 1))
+
+
+def test_a_policy_that_draws_gets_noise_of_its_own():
+    batch, policy = a_batch(), Drawing()
+    noised = hide(batch, at(0.5, rows=16), policy=policy)
+    assert torch.equal(noised.masked, policy.seen < 0.5)
+    assert not torch.equal(policy.seen, NOISE.uniform(batch.sample_id, batch.length))
+    first = policy.seen
+    hide(batch, at(0.5, rows=16), policy=policy)
+    assert torch.equal(policy.seen, first)
+    hide(batch, at(0.5, rows=16), policy=policy, noise=NOISE.child("other"))
+    assert not torch.equal(policy.seen, first)

@@ -278,3 +278,16 @@ def test_a_new_model_loses_the_logarithm_of_the_words():
     head = model.head
     log_prob = linear_log_prob(hidden, head.weight, head.bias, targets, 257)
     assert (log_prob + torch.tensor(257.0).log()).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_residual_is_the_distance_to_the_target(size, autocast, chunks):
+    hidden, weight, bias, targets, row_weights, mask = problem(*size)
+    norms = torch.empty(len(hidden))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        public(hidden, weight, bias, targets, row_weights, mask, residual=norms)
+    logits = F.linear(hidden.double(), weight.double(), bias.double())
+    p = logits.index_fill(1, torch.tensor([mask]), -torch.inf).softmax(1)
+    expected = (p - F.one_hot(targets, len(weight))).norm(dim=1)
+    assert torch.allclose(norms.double(), expected, atol=0.05 if autocast else 1e-3)

@@ -83,6 +83,30 @@ def test_the_loss_is_the_objective(t_sampling):
     assert int(found.count) == int(batch.free.sum())
 
 
+class Curious(Weighted):
+    """A policy that wants to know how wrong the model is."""
+
+    needs_residual = True
+
+    def auxiliary_loss(self, corrupted, nll, *, residual):
+        self.residual = residual
+        return super().auxiliary_loss(corrupted, nll)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_policy_can_ask_for_the_residual(fused):
+    backbone, policy = learned(), Curious()
+    if not fused:  # a subclass of Linear, which goes through `logits`
+        backbone.head.__class__ = type("Own", (nn.Linear,), {})
+    module = MaskedDiffusion(backbone, schedule=LogLinear(), policy=policy)
+    nll = module(one_batch(), DRAW).nll
+    p = torch.exp(-nll)
+    assert policy.residual.shape == nll.shape
+    assert not policy.residual.requires_grad
+    assert (policy.residual >= 1 - p - 1e-3).all()  # its target's part alone
+    assert (policy.residual <= math.sqrt(2) * (1 - p) + 1e-3).all()
+
+
 def test_a_policy_that_learns_is_part_of_the_module():
     module = MaskedDiffusion(learned(), schedule=LogLinear(), policy=Weighted())
     assert "policy.scale" in module.state_dict()

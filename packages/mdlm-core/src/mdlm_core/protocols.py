@@ -163,7 +163,10 @@ class MaskingPolicy(Protocol):
 
     A policy that is an `nn.Module` trains with the model and is saved with it. Two
     more methods are called if they exist: ``auxiliary_loss(corrupted, nll)``, a term
-    added to the training loss, and ``advance(step, steps)``, before every step.
+    added to the training loss, and ``advance(step, steps)``, before every step. Two
+    attributes are read if they are there: with ``draws = True``, for a policy that is
+    random itself, `rates` is given ``noise``; with ``needs_residual = True``
+    `auxiliary_loss` is given ``residual``, see `diffusion.Loss`.
     """
 
     def rates(self, batch: Batch, t: Tensor, schedule: Schedule) -> Rates:

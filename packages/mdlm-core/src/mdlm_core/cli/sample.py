@@ -112,6 +112,7 @@ def sample(
             sampler=catalog.build("sampler", config.sampler),
             config=config.sampler.config,
             banned=_ids(ban or (), loaded.tokenizer),
+            policy=getattr(loaded.module, "policy", None),
             precision=precision,
             callback=view,
         )

@@ -6,6 +6,7 @@ from .corrupt import (
     corrupt_counts,
     corrupt_exactly,
     draw_counts,
+    rates_of,
 )
 from .likelihood import Estimate, any_order_chain, continuous_time, exact_counts
 from .objective import (
@@ -49,5 +50,6 @@ __all__ = [
     "exact_counts",
     "masked_cross_entropy",
     "nelbo",
+    "rates_of",
     "subs",
 ]

@@ -7,7 +7,9 @@ not on the rows around it. Letters: B batch, L length, n the free tokens of a ro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -61,7 +63,7 @@ def corrupt(
     rates = (
         Rates(schedule.mask_rate(times.t)[:, None], schedule.weight(times.t)[:, None])
         if policy is None
-        else rates_of(policy, batch, times.t, schedule)
+        else rates_of(policy, batch, times.t, schedule, noise)
     )
     keys = noise.uniform(batch.sample_id, batch.length)
     return _hide(
@@ -74,9 +76,16 @@ def corrupt(
 
 
 def rates_of(
-    policy: MaskingPolicy, batch: Batch, t: Tensor, schedule: Schedule
+    policy: MaskingPolicy,
+    batch: Batch,
+    t: Tensor,
+    schedule: Schedule,
+    noise: Noise,
 ) -> Rates:
     """Return what `policy` answers, computed without autocast.
+
+    A policy with ``draws = True`` is given noise of its own, which is not that of the
+    masks.
 
     A probability in bfloat16 has a step of 0.004 near 1: masks and their weights
     would be wrong by as much.
@@ -85,7 +94,11 @@ def rates_of(
         ConfigError: if the rates are coarser than float32.
     """
     with torch.autocast(batch.tokens.device.type, enabled=False):
-        rates = policy.rates(batch, t, schedule)
+        if getattr(policy, "draws", False):
+            answer = cast("Callable[..., Rates]", policy.rates)
+            rates = answer(batch, t, schedule, noise=noise.child("policy"))
+        else:
+            rates = policy.rates(batch, t, schedule)
     for name, value in zip(rates._fields, rates, strict=True):
         if value.dtype not in (torch.float32, torch.float64):
             raise ConfigError(

@@ -42,6 +42,9 @@ class Loss:
     """``(N,)`` float32, detached: -log p of each hidden token in row-major order."""
     masked: Tensor
     """``(B, L)`` bool: which positions those are."""
+    residual: Tensor | None = None
+    """``(N,)`` float32, detached, if asked for: the norm of the gradient of -log p in
+    the logits, ``||p - onehot(target)||_2``, between 0 and sqrt 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def corrupt_for_training(
     when = draw.noise.child("time", draw.step)
     what = draw.noise.child("mask", batch.epoch)
     if t_sampling == "counts":
-        _check_counts(batch, schedule, policy)
+        _check_counts(batch, schedule, policy, what)
         counts = draw_counts(batch, noise=when, rows=draw.rows, of=draw.of)
         return corrupt_exactly(
             batch, counts, noise=what, mask_id=mask_id, schedule=schedule
@@ -142,13 +145,13 @@ def corrupt_for_training(
 
 
 def _check_counts(
-    batch: Batch, schedule: Schedule, policy: MaskingPolicy | None
+    batch: Batch, schedule: Schedule, policy: MaskingPolicy | None, noise: Noise
 ) -> None:
     """Refuse exact counts where a policy wants other masks than uniform ones."""
     if policy is None:
         return
     t = torch.linspace(0.1, 0.9, len(batch), device=batch.tokens.device).double()
-    rates = rates_of(policy, batch, t, schedule)
+    rates = rates_of(policy, batch, t, schedule, noise)
     same = torch.isclose(rates.mask_prob.double(), schedule.mask_rate(t)[:, None])
     if not bool((same | batch.frozen).all()):
         raise ConfigError(
@@ -157,12 +160,19 @@ def _check_counts(
         )
 
 
-def masked_cross_entropy(backbone: Backbone, corrupted: Corrupted) -> Loss:
+def masked_cross_entropy(
+    backbone: Backbone, corrupted: Corrupted, *, residual: bool = False
+) -> Loss:
     """Return the weighted cross-entropy of the hidden tokens.
 
     A head that is a plain `nn.Linear`, at ``backbone.head``, goes through the fused
     kernel; any other is applied in chunks that the backward pass computes again.
     Gradients go to the backbone, and to the weights if a policy learns them.
+
+    Args:
+        backbone: the denoiser.
+        corrupted: the noised batch.
+        residual: whether to fill `Loss.residual`.
     """
     masked = corrupted.masked
     states = backbone.hidden(corrupted.batch, corrupted.t)[masked]  # (N, D)
@@ -170,15 +180,34 @@ def masked_cross_entropy(backbone: Backbone, corrupted: Corrupted) -> Loss:
     weights = corrupted.weight[masked]
     head = getattr(backbone, "head", None)
     if type(head) is nn.Linear:  # a subclass may compute something else
+        norms = states.new_empty(len(states), dtype=torch.float32) if residual else None
         total, nll = linear_cross_entropy(
-            states, head.weight, head.bias, targets, weights.detach(), backbone.mask_id
+            states,
+            head.weight,
+            head.bias,
+            targets,
+            weights.detach(),
+            backbone.mask_id,
+            residual=norms,
         )
         if weights.requires_grad:  # of a policy that learns; the value added is zero
             total = total + (nll * (weights - weights.detach())).sum()
     else:
         nll = chunked_nll(backbone, states, targets)
         total = (nll * weights).sum()
-    return Loss(total, corrupted.batch.free.sum(), nll.detach(), masked)
+        norms = _residual(backbone, states, targets) if residual else None
+    return Loss(total, corrupted.batch.free.sum(), nll.detach(), masked, norms)
+
+
+@torch.no_grad()
+def _residual(backbone: Backbone, states: Tensor, targets: Tensor) -> Tensor:
+    """Return ``(N,)`` norms; see `Loss.residual`."""
+    norms = []
+    for rows, target in zip(states.split(CHUNK), targets.split(CHUNK), strict=True):
+        p = subs(backbone.logits(rows), backbone.mask_id).exp()
+        p[torch.arange(len(p), device=p.device), target] -= 1
+        norms.append(torch.linalg.vector_norm(p, dim=1))
+    return torch.cat(norms) if norms else states.new_empty(0, dtype=torch.float32)
 
 
 def chunked_nll(backbone: Backbone, states: Tensor, targets: Tensor) -> Tensor:

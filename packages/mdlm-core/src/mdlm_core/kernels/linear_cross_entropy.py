@@ -30,6 +30,8 @@ def linear_cross_entropy(
     targets: Tensor,
     row_weights: Tensor,
     mask_id: int,
+    *,
+    residual: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the weighted cross-entropy of a linear head that cannot say "mask".
 
@@ -45,6 +47,7 @@ def linear_cross_entropy(
         targets: ``(N,)`` int64; the loss of a row whose target is the mask is inf.
         row_weights: ``(N,)``; no gradient goes to them.
         mask_id: the column whose probability is exactly zero.
+        residual: ``(N,)`` float32, filled with ``||p_n - onehot(y_n)||_2`` if given.
 
     Returns:
         total: scalar float32. Its gradients are made in the forward pass, so that it
@@ -52,7 +55,14 @@ def linear_cross_entropy(
         nll: ``(N,)`` float32, in nats, detached.
     """
     total, nll = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, targets, row_weights, mask_id, torch.is_grad_enabled()
+        hidden,
+        weight,
+        bias,
+        targets,
+        row_weights,
+        mask_id,
+        torch.is_grad_enabled(),
+        residual,
     )
     return total, nll
 
@@ -85,6 +95,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         row_weights: Tensor,
         mask_id: int,
         training: bool,
+        residual: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         needed = [training and need for need in ctx.needs_input_grad[:3]]
         dtype = _product_type(hidden, weight)
@@ -105,6 +116,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(h.device.type, enabled=False):
             for rows, logits, products in _chunks(h, w, bias, mask_id, exact):
                 nll[rows], total = _exponentiate_(logits, targets[rows])
+                if residual is not None:
+                    # ||p - onehot||^2 = ||p||^2 - 2 p_y + 1
+                    length = torch.linalg.vector_norm(logits, dim=1) / total
+                    square = length.square() - 2 * torch.exp(-nll[rows]) + 1
+                    residual[rows] = square.clamp(min=0).sqrt()
                 if not any(needed):
                     continue
                 # d total / d logit_v = share * (p_v - [v = target])
@@ -140,7 +156,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None if gradient is None else gradient.mul_(factor).to(dtype)
             for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
         ]
-        return *scaled, None, None, None, None
+        return *scaled, None, None, None, None, None
 
 
 def _product_type(hidden: Tensor, weight: Tensor) -> torch.dtype:

@@ -23,7 +23,7 @@ from mdlm_core.diffusion.times import time_at
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels import modes
 from mdlm_core.kernels.categorical import categorical, truncate
-from mdlm_core.protocols import Backbone, Schedule
+from mdlm_core.protocols import Backbone, MaskingPolicy, Schedule
 
 _PIECE = {"cpu": 2**22, "other": 2**26}  # logits at once
 
@@ -49,6 +49,8 @@ class Denoiser:
         top_k: keep the k most probable tokens; 0 means all.
         top_p: keep the smallest set of tokens with at least this probability.
         banned: ids that are never drawn; the mask is always among them.
+        policy: the masking policy that was trained with the model, for samplers that
+            ask it where to go on.
     """
 
     passes = 1
@@ -62,6 +64,7 @@ class Denoiser:
         top_k: int = 0,
         top_p: float = 1.0,
         banned: Sequence[int] = (),
+        policy: MaskingPolicy | None = None,
     ) -> None:
         wrong = sorted(
             {token for token in banned if not 0 <= token < backbone.vocab_size}
@@ -78,6 +81,7 @@ class Denoiser:
         self.top_k = top_k
         self.top_p = top_p
         self.banned = tuple(sorted(set(banned)))
+        self.policy = policy
         self.count = Count()
         self._clock: Callable[[Batch], Tensor] | None = None
 

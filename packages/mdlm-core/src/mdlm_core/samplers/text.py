@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from mdlm_core.config.components import SamplerConfig
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels.noise import Noise
-from mdlm_core.protocols import Backbone, Sampler, SamplerCallback, Schedule, Tokenizer
+from mdlm_core.protocols import (
+    Backbone,
+    MaskingPolicy,
+    Sampler,
+    SamplerCallback,
+    Schedule,
+    Tokenizer,
+)
 
 from .ancestral import build
 from .canvas import canvas
@@ -49,6 +56,7 @@ def sample_text(
     condition: Mapping[str, Tensor] | None = None,
     positions: Tensor | None = None,
     denoiser: Callable[..., Denoiser] = Denoiser,
+    policy: MaskingPolicy | None = None,
     precision: str = "fp32",
     callback: SamplerCallback | None = None,
 ) -> Texts:
@@ -72,6 +80,8 @@ def sample_text(
         positions: the places of the tokens; see `canvas`.
         denoiser: what makes the denoiser, for guidance: called with the model and
             with temperature, top_k, top_p and banned, as `Denoiser` is.
+        policy: the masking policy that was trained with the model, for samplers that
+            read it from the denoiser.
         precision: "fp32", or "bf16" for autocast around trunk and head, which is
             faster and coarser; the law of a token is normalised in float32 anyway.
         callback: called with the canvas after every evaluation.
@@ -104,6 +114,7 @@ def sample_text(
         top_p=config.top_p,
         banned=[*banned, *unknown],
     )
+    denoise.policy = policy
     device = device_of(backbone)
     rows = canvas(
         tokenizer,

@@ -58,11 +58,13 @@ class MaskedDiffusion(nn.Module):
             t_min=self.t_min,
             mask_id=denoiser.mask_id,
         )
-        loss = masked_cross_entropy(denoiser, corrupted)
+        residual = getattr(self.policy, "needs_residual", False)
+        loss = masked_cross_entropy(denoiser, corrupted, residual=residual)
         extra = getattr(self.policy, "auxiliary_loss", None)
         if extra is None:
             return loss
-        term = extra(corrupted, loss.nll)
+        more = {"residual": loss.residual} if residual else {}
+        term = extra(corrupted, loss.nll, **more)
         return replace(loss, total=loss.total + term * loss.count)
 
     def advance(self, step: int, steps: int) -> None:
@@ -138,6 +140,7 @@ class Pretrain:
             seed=seed,
             sampler=self.catalog.build("sampler", self.run.sampler),
             config=settings,
+            policy=getattr(module, "policy", None),
         ).texts
 
 

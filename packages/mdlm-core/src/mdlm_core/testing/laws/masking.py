@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mdlm_core.data.batch import Batch
 from mdlm_core.data.source import PackedSource
-from mdlm_core.diffusion import Corrupted, Times, corrupt
+from mdlm_core.diffusion import Corrupted, Times, corrupt, rates_of
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import MaskingPolicy, Rates, Schedule
 from mdlm_core.testing.law import backward, close, hold, rule, same, untouched
@@ -22,7 +22,7 @@ def _rates(policy: Any, batch: Batch, t: float | Tensor, schedule: Schedule) -> 
     """Return the rates as ``(B, L)``, without gradients."""
     times = torch.as_tensor(t, dtype=torch.float64).expand(len(batch))
     with torch.no_grad():
-        found = policy.rates(batch, times, schedule)
+        found = rates_of(policy, batch, times, schedule, Noise(0))
     shape = batch.tokens.shape
     return Rates(found.mask_prob.expand(shape), found.weight.expand(shape))
 
@@ -161,9 +161,11 @@ def learned_parameters_learn(
     found = _corrupt(policy, batch, tiny_times(len(batch)), schedule, noise)
     u = noise.child("nll").uniform(batch.sample_id, batch.length)
     nll = 3 * u[found.masked].float()
+    wanted = getattr(policy, "needs_residual", False)
+    more = {"residual": nll / 3} if wanted else {}
     loss = (found.weight[found.masked] * nll).sum()
     if hasattr(policy, "auxiliary_loss"):
-        loss = loss + policy.auxiliary_loss(found, nll)
+        loss = loss + policy.auxiliary_loss(found, nll, **more)
     hold(loss.requires_grad, "neither weights nor auxiliary loss have a gradient")
     backward(loss)
     parameters = [(n, p) for n, p in policy.named_parameters() if p.requires_grad]
