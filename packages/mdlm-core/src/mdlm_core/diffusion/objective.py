@@ -203,7 +203,8 @@ def masked_cross_entropy(
 def _residual(backbone: Backbone, states: Tensor, targets: Tensor) -> Tensor:
     """Return ``(N,)`` norms; see `Loss.residual`."""
     norms = []
-    for rows, target in zip(states.split(CHUNK), targets.split(CHUNK), strict=True):
+    pieces = zip(torch.split(states, CHUNK), torch.split(targets, CHUNK), strict=True)
+    for rows, target in pieces:
         p = subs(backbone.logits(rows), backbone.mask_id).exp()
         p[torch.arange(len(p), device=p.device), target] -= 1
         norms.append(torch.linalg.vector_norm(p, dim=1))

@@ -95,7 +95,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         row_weights: Tensor,
         mask_id: int,
         training: bool,
-        residual: Tensor | None,
+        norms: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         needed = [training and need for need in ctx.needs_input_grad[:3]]
         dtype = _product_type(hidden, weight)
@@ -116,11 +116,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(h.device.type, enabled=False):
             for rows, logits, products in _chunks(h, w, bias, mask_id, exact):
                 nll[rows], total = _exponentiate_(logits, targets[rows])
-                if residual is not None:
+                if norms is not None:
                     # ||p - onehot||^2 = ||p||^2 - 2 p_y + 1
                     length = torch.linalg.vector_norm(logits, dim=1) / total
                     square = length.square() - 2 * torch.exp(-nll[rows]) + 1
-                    residual[rows] = square.clamp(min=0).sqrt()
+                    norms[rows] = square.clamp(min=0).sqrt()
                 if not any(needed):
                     continue
                 # d total / d logit_v = share * (p_v - [v = target])
