@@ -273,6 +273,9 @@ def build(session: nox.Session) -> None:
         session.run(*mdlm, "--help", silent=True, external=True)
         session.run(str(Path(python).parent / "mdlm"), "plugins", "list", external=True)
         session.run(*mdlm, "train", "--tiny", "--out", "run", external=True)
+        for plugin in map(short, PLUGINS):
+            chosen = ("--plugin", plugin, "--tiny", "--out", plugin)
+            session.run(*mdlm, "train", *chosen, external=True)
 
 
 def clean_environment(session: nox.Session, *what: str) -> str:
