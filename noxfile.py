@@ -219,7 +219,8 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """What the pages say is there: hooks, laws, commands, names, code blocks."""
-    install(session, "-e", source("mdlm-core"))
+    each = [part for name in PACKAGES for part in ("-e", source(name))]
+    install(session, *each)
     write = [option for option in session.posargs if option == "--write"]
     session.run("python", "tools/check_docs.py", *write)
 

@@ -15,8 +15,10 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -47,16 +49,17 @@ def generated_cli() -> str:
     return "\n".join(parts)
 
 
-def commands() -> list[tuple[str, list[str]]]:
-    """Return core's commands, those inside groups too, with the words to type."""
-    found = []
-    for name in CORE_COMMANDS:
-        inner = getattr(load_command(name), "commands", None)
-        if inner is None:
-            found.append((name, [name]))
-        else:
-            found += [(f"{name} {word}", [name, word]) for word in inner]
-    return found
+def commands(names: Iterable[str] = CORE_COMMANDS) -> list[tuple[str, list[str]]]:
+    """Return the commands, those inside groups too, with the words to type."""
+    return [found for name in names for found in inside(load_command(name), [name])]
+
+
+def inside(command: Any, words: list[str]) -> list[tuple[str, list[str]]]:
+    """Return a command, or what a group holds."""
+    group = getattr(command, "commands", None)
+    if group is None:
+        return [(" ".join(words), words)]
+    return [found for word in group for found in inside(group[word], [*words, word])]
 
 
 def help_block(title: str, words: list[str]) -> str:
@@ -65,9 +68,10 @@ def help_block(title: str, words: list[str]) -> str:
 
 
 @cache
-def help_text(*words: str) -> str:
-    """Return what ``mdlm WORDS --help`` prints, without plugins, 80 columns wide."""
-    environment = {**os.environ, "COLUMNS": "80", "MDLM_PLUGINS": "", "TERM": "dumb"}
+def help_text(*words: str, plugins: str = "") -> str:
+    """Return what ``mdlm WORDS --help`` prints with `plugins`, 80 columns wide."""
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "dumb"}
+    environment["MDLM_PLUGINS"] = plugins
     command = [sys.executable, "-m", "mdlm_core", *words, "--help"]
     result = subprocess.run(
         command, capture_output=True, text=True, check=True, env=environment
@@ -184,12 +188,15 @@ def command_problems(words: list[str]) -> list[str]:
     line = f"'mdlm {' '.join(words)}'"
     if not words or words[0].startswith("-"):
         return []
-    known = {tuple(typed) for _, typed in commands()}
+    plugins = {p.name.removeprefix("mdlm-") for p in ROOT.glob("packages/mdlm-*")}
+    plugin = words[0] if words[0] in plugins else ""
+    known = {
+        tuple(typed) for _, typed in commands([plugin] if plugin else CORE_COMMANDS)
+    }
     path = next((tuple(words[:n]) for n in (2, 1) if tuple(words[:n]) in known), None)
     if path is None:
-        plugins = {p.name.removeprefix("mdlm-") for p in ROOT.glob("packages/mdlm-*")}
-        return [] if words[0] in plugins else [f"{line}: there is no such command"]
-    text = help_text(*path)
+        return [f"{line}: there is no such command"]
+    text = help_text(*path, plugins=plugin)
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
     return [
         f"{line}: there is no option {option}"
