@@ -42,7 +42,11 @@ class ImportanceConfig:
     """Training tokens that are counted for the ranks, at most."""
 
     def __post_init__(self) -> None:
-        share("masking.importance", self, "learned", "frequency", "decay")
+        share("masking.importance", self, "learned", "frequency")
+        require(
+            0 <= self.decay < 1,
+            f"masking.importance.decay is {self.decay}; it must be in [0, 1)",
+        )
         total = self.learned + self.frequency
         require(
             total <= 1 + 1e-9,
@@ -52,6 +56,21 @@ class ImportanceConfig:
         at_least(1, "masking.importance", self, "width", "blocks", "heads", "bins")
         at_least(1, "masking.importance", self, "frequency_tokens")
         at_least(0, "masking.importance", self, "loss_weight", "conv_kernel")
+        require(
+            self.width % (2 * self.heads) == 0,
+            f"masking.importance.width ({self.width}) must be a multiple of twice "
+            f"masking.importance.heads ({self.heads}), so that a head has an even size",
+        )
+        require(
+            self.conv_kernel == 0 or self.conv_kernel % 2 == 1,
+            f"masking.importance.conv_kernel is {self.conv_kernel}; it must be 0 or "
+            "odd",
+        )
+        require(
+            self.context == "clean" or self.learned > 0 or self.frequency == 0,
+            "masking.importance.context is visible and learned is 0; the rank of a "
+            "hidden token cannot be seen: set learned above 0, or context=clean",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
