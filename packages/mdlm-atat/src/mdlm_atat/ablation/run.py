@@ -1,0 +1,340 @@
+"""Run an ablation: all runs of a plan, one after another or several at once.
+
+What is finished is never done again: a run is known by the hash of its settings, its
+row by that and by how it was scored. A run that was killed goes on from its newest
+checkpoint. Two variants with the same settings share one run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mdlm_atat.variants import BASELINE
+from mdlm_core.catalog import Catalog
+from mdlm_core.config import to_dict, to_yaml
+from mdlm_core.train.lock import FolderLock
+from mdlm_core.train.signals import StopSignals
+
+from .plan import Job, Phase, digest, make_jobs, matched_steps
+from .rows import DONE, FAILED, AblationFolder, Row, latest
+from .score import Scoring
+from .worker import STOPPED, Extras, Stopped, attempt
+
+POLL_SECONDS = 0.05
+
+
+@dataclass(slots=True)
+class Ablation:
+    """An ablation that is going on."""
+
+    folder: AblationFolder
+    jobs: list[Job]
+    phase: Phase
+    scoring: Scoring
+    extras: Extras
+    catalog: Catalog
+    device: str | None = None
+    imports: Sequence[str] = ()
+    say: Callable[[str], None] = lambda text: None
+    finished: dict[str, Row] = field(default_factory=dict)
+    """Hash -> row, of this scoring."""
+    failed: set[str] = field(default_factory=set)
+    """Hashes that failed this time."""
+
+    @property
+    def scoring_hash(self) -> str:
+        """What identifies how rows are scored."""
+        return digest({**self.scoring.plain(), **asdict(self.extras)})
+
+    # ---- what is to be done ------------------------------------------------------
+
+    def read_rows(self) -> None:
+        """Find what earlier calls have finished."""
+        for (key, scoring), row in latest(self.folder.read()).items():
+            if scoring == self.scoring_hash and row["status"] == DONE:
+                self.finished[key] = row
+        self.resolve_waiting()
+
+    def resolve_waiting(self) -> None:
+        """Decide the steps of time-matched runs whose times are known now."""
+        for index, job in enumerate(self.jobs):
+            if not job.waits:
+                continue
+            own = self._row(BASELINE, job.seed)
+            other = self._row(job.variant.time_matched, job.seed)
+            if own is not None and other is not None:
+                self.jobs[index] = job.with_steps(matched_steps(own, other))
+        self.write_plan()
+
+    def _row(self, variant: str, seed: int) -> Row | None:
+        for job in self.jobs:
+            if (job.variant.name, job.seed, job.waits) == (variant, seed, False):
+                return self.finished.get(job.hash)
+        return None
+
+    def open_jobs(self, busy: set[str]) -> list[Job]:
+        """Return what can start now: one job for each hash."""
+        known = self.finished.keys() | self.failed | busy
+        jobs = {j.hash: j for j in reversed(self.jobs) if not j.waits}
+        wanted = [job for key, job in jobs.items() if key not in known]
+        return sorted(wanted, key=self.jobs.index)
+
+    def write_plan(self) -> None:
+        """Write what the report is about."""
+        self.folder.write_plan(
+            {
+                "phase": self.phase.name,
+                "preset": self.phase.preset,
+                "scoring": self.scoring.plain(),
+                "scoring_hash": self.scoring_hash,
+                "jobs": [
+                    {
+                        "variant": job.variant.name,
+                        "description": job.variant.description,
+                        "seed": job.seed,
+                        "hash": None if job.waits else job.hash,
+                    }
+                    for job in self.jobs
+                ],
+            }
+        )
+
+    # ---- what is done ------------------------------------------------------------
+
+    def run_folder(self, job: Job) -> Path:
+        """Return the job's run folder, empty of what is no run.
+
+        A run that was killed before its settings were written cannot go on; what it
+        left is removed.
+        """
+        path = self.folder.runs / job.folder
+        if path.is_dir() and not (path / "config.yaml").is_file():
+            shutil.rmtree(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def record(self, job: Job, result: dict[str, Any]) -> None:
+        """Append the row of a run that ended."""
+        row: Row = {
+            "variant": job.variant.name,
+            "seed": job.seed,
+            "hash": job.hash,
+            "scoring_hash": self.scoring_hash,
+            "scoring": self.scoring.plain(),
+            "run": f"{self.folder.runs.name}/{job.folder}",
+            "git": git_commit(),
+            "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **result,
+            "config": to_dict(job.config),
+        }
+        self.folder.append(row)
+        if row["status"] == DONE:
+            self.finished[job.hash] = row
+            bound = row["bound"]
+            self.say(
+                f"{job.variant.name}, seed {job.seed}: {bound['nats']:.4f} ± "
+                f"{bound['nats_se']:.4f} nats/token, {row['seconds']:.1f} s of training"
+            )
+        else:
+            self.failed.add(job.hash)
+            self.say(f"{job.variant.name}, seed {job.seed}: failed: {row['error']}")
+        self.resolve_waiting()
+
+    def run_here(self) -> None:
+        """Do all jobs in this process, one after another.
+
+        Raises:
+            Stopped: if a signal came.
+        """
+        while jobs := self.open_jobs(set()):
+            job = jobs[0]
+            result = attempt(
+                job.config,
+                self.run_folder(job),
+                self.scoring,
+                extras=self.extras,
+                device=self.device,
+                catalog=self.catalog,
+            )
+            self.record(job, result)
+
+    def run_apart(self, at_once: int) -> None:
+        """Do all jobs, each in a process of its own, `at_once` at a time.
+
+        Raises:
+            Stopped: if a signal came; the processes have saved then.
+        """
+        threads = max(1, _cores() // at_once) if at_once > 1 else None
+        busy: dict[str, _Process] = {}
+        with StopSignals(lambda name: self.say(f"{name}: saving, then stopping")) as on:
+            told = False
+            while True:
+                if on.received is not None and not told:
+                    told = True
+                    for process in busy.values():
+                        process.stop()
+                if on.received is None:
+                    for job in self.open_jobs(set(busy))[: at_once - len(busy)]:
+                        busy[job.hash] = _Process(self, job, threads)
+                for key in [k for k, p in busy.items() if p.ended]:
+                    process = busy.pop(key)
+                    result = process.result()
+                    if result["status"] != STOPPED:
+                        self.record(process.job, result)
+                if not busy and (on.received or not self.open_jobs(set())):
+                    break
+                time.sleep(POLL_SECONDS)
+            if on.received is not None:
+                raise Stopped(on.received)
+
+
+class _Process:
+    """One job in a process of its own."""
+
+    def __init__(self, owner: Ablation, job: Job, threads: int | None) -> None:
+        self.job = job
+        place = owner.folder.logs
+        place.mkdir(parents=True, exist_ok=True)
+        config = place / f"{job.folder}.yaml"
+        config.write_text(to_yaml(job.config), encoding="utf-8")
+        self._log = place / f"{job.folder}.log"
+        self._result = place / f"{job.folder}.result.json"
+        self._result.unlink(missing_ok=True)
+        task = place / f"{job.folder}.json"
+        facts = {
+            "config": str(config),
+            "folder": str(owner.run_folder(job)),
+            "result": str(self._result),
+            "scoring": owner.scoring.plain(),
+            "extras": asdict(owner.extras),
+            "device": owner.device,
+            "imports": list(owner.imports),
+        }
+        task.write_text(json.dumps(facts), encoding="utf-8")
+        environment = dict(os.environ)
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mdlm_atat.ablation.worker", str(task)],
+                stdin=subprocess.PIPE,  # closed when this process is gone
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for this process to pass on
+            )
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def stop(self) -> None:
+        self._process.terminate()
+
+    def result(self) -> dict[str, Any]:
+        """Return what the process wrote, or that it wrote nothing."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._result.is_file():
+            found: dict[str, Any] = json.loads(self._result.read_text("utf-8"))
+            self._result.unlink()
+            return found
+        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "no output")
+        error = (
+            f"its process ended with code {self._process.returncode}: {last.strip()} "
+            f"(see '{self._log}')"
+        )
+        return {"status": FAILED, "error": error}
+
+
+def ablate(
+    catalog: Catalog,
+    phase: Phase,
+    out: Path,
+    *,
+    scoring: Scoring | None = None,
+    extras: Extras | None = None,
+    sets: Sequence[str] = (),
+    tiny: bool = False,
+    jobs: int = 1,
+    device: str | None = None,
+    imports: Sequence[str] = (),
+    say: Callable[[str], None] = lambda text: None,
+) -> AblationFolder:
+    """Train and score every variant with every seed; rows go to ``rows.jsonl``.
+
+    Args:
+        catalog: what can be chosen.
+        phase: what is compared, and on what.
+        out: the folder; one that holds an ablation is gone on with.
+        scoring: how all runs are scored.
+        extras: what is measured besides.
+        sets: settings of the user; see `make_jobs`.
+        tiny: whether to shrink every run to seconds.
+        jobs: runs at once, each in a process of its own; 0 for one after another in
+            this process.
+        device: where to train; None takes what is there.
+        imports: modules with hooks, for processes of their own.
+        say: told about the progress.
+
+    Raises:
+        ConfigError: if a setting is wrong; nothing was trained then.
+        TrainingError: if another process works in the folder.
+        Stopped: if a signal came; the same call goes on.
+    """
+    planned = make_jobs(catalog, phase, sets=sets, tiny=tiny)
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(out)
+    try:
+        ablation = Ablation(
+            folder=AblationFolder(out),
+            jobs=planned,
+            phase=phase,
+            scoring=scoring or Scoring(),
+            extras=extras or Extras(),
+            catalog=catalog,
+            device=device,
+            imports=imports,
+            say=say,
+        )
+        ablation.read_rows()
+        if ablation.finished:
+            done = sum(job.hash in ablation.finished for job in ablation.jobs)
+            say(f"{done} of {len(planned)} runs were finished before")
+        if jobs:
+            ablation.run_apart(jobs)
+        else:
+            ablation.run_here()
+    finally:
+        lock.release()
+    return ablation.folder
+
+
+def _cores() -> int:
+    count = getattr(os, "process_cpu_count", os.cpu_count)()
+    return int(count or 1)
+
+
+def git_commit() -> str | None:
+    """Return the commit of the working folder, with + if files differ from it."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

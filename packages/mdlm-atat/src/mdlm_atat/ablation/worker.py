@@ -1,0 +1,256 @@
+"""Train one run and score it; or do so in a process of its own.
+
+``python -m mdlm_atat.ablation.worker JOB.json`` reads a job, and writes how it ended to
+the file that the job names. It stops, saving, when its standard input is closed: so no
+run goes on when the process that started it is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import statistics
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mdlm_atat import __version__
+from mdlm_atat.own_bound import own_bound
+from mdlm_core.catalog import Catalog, load_catalog
+from mdlm_core.config import RunConfig, read_run
+from mdlm_core.errors import MdlmError, UsageError
+from mdlm_core.kernels.noise import Noise
+from mdlm_core.train import load_run, train
+from mdlm_core.train.folder import RunFolder, versions
+from mdlm_core.train.metrics import read_metrics
+from mdlm_core.train.runs import LoadedRun
+
+from .diagnostics import diagnose
+from .rows import DONE, FAILED
+from .score import Scoring, score
+
+STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What is measured besides the uniform bound."""
+
+    quality: bool = False
+    """Samples of every order at several numbers of steps."""
+
+
+class Stopped(Exception):
+    """A signal came; the run was saved and can go on."""
+
+    def __init__(self, received: signal.Signals) -> None:
+        super().__init__(received.name)
+        self.received = received
+
+
+def attempt(
+    config: RunConfig,
+    folder: Path,
+    scoring: Scoring,
+    *,
+    extras: Extras | None = None,
+    device: str | None = None,
+    catalog: Catalog | None = None,
+) -> dict[str, Any]:
+    """Train and score a run; a failure is an answer too.
+
+    Returns:
+        What `measure` returns and ``status: done``; or ``status: failed`` and the
+        error in words.
+
+    Raises:
+        Stopped: if a signal came; the run can go on.
+    """
+    try:
+        found = measure(
+            config,
+            folder,
+            scoring,
+            extras=extras or Extras(),
+            device=device,
+            catalog=catalog,
+        )
+    except (Stopped, KeyboardInterrupt):
+        raise
+    except MdlmError as error:
+        return {"status": FAILED, "error": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        return {"status": FAILED, "error": f"{type(error).__name__}: {error}"}
+    return {"status": DONE, "error": None, **found}
+
+
+def measure(
+    config: RunConfig,
+    folder: Path,
+    scoring: Scoring,
+    *,
+    extras: Extras,
+    device: str | None = None,
+    catalog: Catalog | None = None,
+) -> dict[str, Any]:
+    """Train a run, from where it stopped if it did, and score its last weights.
+
+    The last checkpoint is scored, not the best: the best is chosen on held-out text.
+    """
+    catalog = catalog or load_catalog()
+    run_folder = RunFolder(folder)
+    outcome = train(
+        config,
+        out=folder,
+        resume=run_folder.config.is_file(),
+        device=device,
+        catalog=catalog,
+    )
+    if outcome.signal is not None:
+        raise Stopped(outcome.signal)
+    run = load_run(folder, device=device or "auto", checkpoint="last", catalog=catalog)
+    backbone = run.module.backbone
+    assert isinstance(backbone, nn.Module)
+    scored = score(backbone, run.source, run.schedule, scoring)
+    return {
+        **scored,
+        **_training_facts(run_folder, config),
+        "parameters": _parameters(run.module),
+        "data": _data_facts(run),
+        "versions": {"mdlm-atat": __version__, **versions(config, catalog)},
+        "machine": {
+            "device": next(backbone.parameters()).device.type,
+            "threads": torch.get_num_threads(),
+            "system": platform.platform(terse=True),
+        },
+        "diagnostics": diagnose(run, scoring),
+        "own_bound": _own_bound(run, scoring),
+        "quality": None,
+    }
+
+
+def _training_facts(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+    """Return what the metrics say about time, tokens and the way there."""
+    lines = read_metrics(folder.metrics)
+    training = [line for line in lines if line["kind"] == "train"]
+    last = training[-1]
+    return {
+        "steps": config.train.steps,
+        "tokens": last["tokens"],
+        "seconds": last["seconds"],
+        "steps_per_second": _speed(training),
+        "curve": [
+            {
+                "step": line["step"],
+                "seconds": _seconds_at(line["step"], training),
+                "nats": line["loss"],
+                "nats_se": line.get("loss_se"),
+            }
+            for line in lines
+            if line["kind"] == "validation" and line.get("loss") is not None
+        ],
+    }
+
+
+def _speed(training: Sequence[dict[str, Any]]) -> float:
+    """Return steps per second: the median over the lines.
+
+    So neither a slow first step (compilation, caches) nor a pause counts.
+    """
+    speeds, step, seconds = [], 0, 0.0
+    for line in training:
+        if line["seconds"] > seconds:
+            speeds.append((line["step"] - step) / (line["seconds"] - seconds))
+        step, seconds = line["step"], line["seconds"]
+    return statistics.median(speeds)
+
+
+def _seconds_at(step: int, training: Sequence[dict[str, Any]]) -> float:
+    """Return the training time at a step, between two lines in proportion."""
+    before, seconds = 0, 0.0
+    for line in training:
+        if line["step"] >= step:
+            share = (step - before) / (line["step"] - before)
+            return float(seconds + share * (line["seconds"] - seconds))
+        before, seconds = line["step"], line["seconds"]
+    return float(seconds)
+
+
+def _parameters(module: nn.Module) -> dict[str, int]:
+    backbone = module.backbone
+    assert isinstance(backbone, nn.Module)
+    model = sum(p.numel() for p in backbone.parameters())
+    everything = sum(p.numel() for p in module.parameters())
+    return {"model": model, "policy": everything - model}
+
+
+def _data_facts(run: LoadedRun) -> dict[str, Any]:
+    """Return what must agree between rows that are compared."""
+    card = run.source.card()
+    splits = card.get("splits")
+    held_out = splits.get("validation", {}) if isinstance(splits, dict) else {}
+    return {
+        "name": card.get("name"),
+        "length": run.source.length,
+        "tokenizer": run.source.tokenizer.name,
+        "tokenizer_fingerprint": run.source.tokenizer.fingerprint(),
+        "held_out_sha256": held_out.get("sha256") or held_out.get("probe_sha256"),
+    }
+
+
+def _own_bound(run: LoadedRun, scoring: Scoring) -> dict[str, Any] | None:
+    """Return the bound of the run's own process; None if it has none."""
+    try:
+        found = own_bound(
+            run,
+            draws=scoring.draws,
+            noise=Noise(scoring.seed).child("own"),
+            rows=scoring.rows,
+        )
+    except UsageError:
+        return None
+    return asdict(found)
+
+
+# ---- in a process of its own -----------------------------------------------------
+
+
+def main(path: Path) -> None:
+    """Do the job in the file `path`, and write the result where it says."""
+    job = json.loads(path.read_text(encoding="utf-8"))
+    threading.Thread(target=_stop_when_alone, daemon=True).start()
+    catalog = load_catalog(*job["imports"])
+    try:
+        result = attempt(
+            read_run(Path(job["config"]), catalog),
+            Path(job["folder"]),
+            Scoring(**job["scoring"]),
+            extras=Extras(**job["extras"]),
+            device=job["device"],
+            catalog=catalog,
+        )
+    except (Stopped, KeyboardInterrupt):
+        result = {"status": STOPPED, "error": None}
+    place = Path(job["result"])
+    temporary = place.with_suffix(".tmp")
+    temporary.write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
+    os.replace(temporary, place)
+
+
+def _stop_when_alone() -> None:
+    sys.stdin.buffer.read()  # returns when the other end is closed
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
