@@ -68,6 +68,10 @@ class DatasetManager:
         """Return the variants of a data set."""
         return list(self.registry.datasets[self._dataset(name)].variants)
 
+    def list_splits(self, name: str) -> list[str]:
+        """Return the splits of a data set."""
+        return list(self.registry.datasets[self._dataset(name)].split_names())
+
     def list_phases(self) -> list[str]:
         """Return the ids of the phases."""
         return list(self.registry.phase_configurations)
@@ -118,7 +122,8 @@ class DatasetManager:
             split=split,
             source=dataset.source,
             license=dataset.license,
-            description=size.description or dataset.description,
+            description=dataset.description,
+            purpose=size.description,
             text_field=dataset.text_field,
             subset=dataset.subset,
             part=dataset.splits.get(split, ""),
@@ -173,6 +178,7 @@ class DatasetManager:
             dataset=found,
             val_dataset=self._val(phase, found),
             fallback=fallback,
+            fallback_val=None if fallback is None else self.held_out(fallback),
             preset=phase.preset,
             length=phase.length or self._preset_length(name, phase),
             batch_size=phase.batch_size,

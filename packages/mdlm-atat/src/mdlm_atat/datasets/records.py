@@ -1,8 +1,8 @@
 """What a data set and a phase come to: frozen records. Light at import.
 
 A cache file stands at ``CACHE/atat/NAME/VARIANT-TOKENIZER-KEY/SPLIT.jsonl``, where KEY
-is a hash of all that decides its content but the text itself. Its manifest stands
-beside it.
+is a hash of all that decides the content of all splits but the text itself. Its
+manifest stands beside it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class DatasetConfig:
     """``builtin:``, ``file:`` or ``hf:`` and the place."""
     license: str
     description: str
+    purpose: str
+    """What the variant is for."""
     text_field: str
     subset: str
     part: str
@@ -96,8 +98,10 @@ class DatasetConfig:
 
     @cached_property
     def key(self) -> str:
-        """A short hash of `recipe`."""
-        text = json.dumps(self.recipe(), sort_keys=True)
+        """A short hash of `recipe`, without what differs between splits."""
+        recipe = self.recipe()
+        del recipe["part"], recipe["local"]
+        text = json.dumps(recipe, sort_keys=True)
         return sha256(text.encode()).hexdigest()[:12]
 
     @cached_property
@@ -133,7 +137,10 @@ class DatasetConfig:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens, ends of documents included: counted, or else the budget."""
+        """Tokens, ends of documents included: counted, or else the budget.
+
+        Where there is neither, about as many as the training split has.
+        """
         if self.manifest is not None:
             return int(self.manifest["tokens"])
         budget = self.max_tokens or self.about_tokens
@@ -152,6 +159,7 @@ class DatasetConfig:
             "split": self.split,
             "splits": list(self.splits),
             "description": self.description,
+            "purpose": self.purpose,
             "source": self.source,
             "license": self.license,
             "tokenizer": self.tokenizer,
@@ -175,6 +183,8 @@ class PhaseConfig:
     """What is measured on; None means documents held out of `dataset` by core."""
     fallback: DatasetConfig | None
     """Stands in for both where one cannot be had; only `prepare_phase` does that."""
+    fallback_val: DatasetConfig | None = None
+    """The validation split of the fallback, if it has one."""
     replaced: str = ""
     """After a fallback: what it stands in for, and why."""
     preset: str
