@@ -124,7 +124,7 @@ def show(
         print(json.dumps([one.to_dict() for one in found], indent=2))
         return
     first = found[0]
-    print(f"{first.name} ({first.variant}): {first.description}")
+    print(f"{first.name} ({first.variant}): {first.description} {first.purpose}")
     rows = [("source", first.source), ("license", first.license)]
     rows += [("splits", ", ".join(first.splits)), ("tokenizer", first.tokenizer)]
     if first.max_tokens is not None:
@@ -140,8 +140,10 @@ def show(
 def _measurements(one: DatasetConfig) -> list[tuple[str, str]]:
     rows = [("file", str(one.cache_file))]
     if one.manifest is None:
-        about = f"not prepared; about {one.num_tokens:,}"
-        return [("tokens", about), *rows]
+        if one.max_tokens is not None:
+            return [("tokens", f"not prepared; at most {one.max_tokens:,}"), *rows]
+        about = f"; about {one.num_tokens:,}" if one.split == "train" else ""
+        return [("tokens", f"not prepared{about}"), *rows]
     manifest = one.manifest
     rows = [("tokens", f"{one.num_tokens:,}"), *rows]
     rows += [(key, f"{manifest[key]:,}") for key in ("documents", "bytes")]
@@ -195,13 +197,13 @@ def prepare(
         for one in phase.configs():
             print(f"{one.label}: {one.num_tokens:,} tokens in {one.cache_file}")
         return
-    done = [make(one, force=force, tell=tell) for one in found if one.split != "test"]
+    made = [make(one, force=force, tell=tell) for one in found if one.split != "test"]
     if as_json:
-        print(json.dumps([_record(one) for one in done], indent=2))
+        print(json.dumps([_record(item) for item in made], indent=2))
         return
-    for one in done:
-        tokens = f"{one.config.num_tokens:,} tokens in {one.config.cache_file}"
-        print(f"{one.config.label}: {one.action}, {tokens}")
+    for item in made:
+        tokens = f"{item.config.num_tokens:,} tokens in {item.config.cache_file}"
+        print(f"{item.config.label}: {item.action}, {tokens}")
 
 
 def _record(done: Prepared) -> dict[str, object]:
