@@ -20,6 +20,8 @@ SLOW = 0.999
 """Decay of the reference that `excess` compares with."""
 SMALLEST_SD = 1e-3
 """Differences far below this, in nats, are rounding and not difficulty."""
+SMALLEST_EXCESS = 0.1
+"""The same for the excess, which is in standard deviations of the loss."""
 
 
 class Targets(nn.Module):
@@ -53,12 +55,12 @@ class Targets(nn.Module):
         self.kind = config.target
         kind, bins, decay = config.target, config.bins, config.decay
         if kind != "el2n":
-            self.loss = Moments(bins, decay)
+            self.loss = Moments(bins, decay, smallest=SMALLEST_SD)
         if kind == "loss_ema":
             self.types = TypeMeans(vocab_size, decay, ranked=True)
         if kind == "excess":
             self.types = TypeMeans(vocab_size, SLOW, ranked=False)
-            self.excess = Moments(bins, decay)
+            self.excess = Moments(bins, decay, smallest=SMALLEST_EXCESS)
 
     @torch.no_grad()
     def forward(
@@ -115,9 +117,10 @@ class Moments(nn.Module):
     pending: Tensor
     """``(K, 3)`` float64: sums since the last `fold`, over all processes."""
 
-    def __init__(self, bins: int, decay: float) -> None:
+    def __init__(self, bins: int, decay: float, *, smallest: float) -> None:
+        """Start without a memory; no deviation is taken for less than `smallest`."""
         super().__init__()
-        self.bins, self.decay = bins, decay
+        self.bins, self.decay, self.smallest = bins, decay, smallest
         self.register_buffer("running", torch.zeros(bins, 3, dtype=torch.float64))
         self.register_buffer("pending", torch.zeros(bins, 3, dtype=torch.float64))
 
@@ -142,7 +145,7 @@ class Moments(nn.Module):
         known = self.running[:, 0] > 0  # (K,)
         sums = torch.where(known[:, None], self.running, here)
         mean, square = (sums[:, 1:] / sums[:, :1].clamp(min=1e-300)).unbind(1)
-        sd = (square - mean.square()).clamp(min=0).sqrt().clamp(min=SMALLEST_SD)
+        sd = (square - mean.square()).clamp(min=0).sqrt().clamp(min=self.smallest)
         return (x - mean[place]) / sd[place], known[place]
 
     def fold(self) -> None:
