@@ -5,6 +5,7 @@ Letters: B batch, L length, N hidden tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,7 @@ from mdlm_atat.policy import AdaptiveMasking
 from mdlm_atat.visible import visible_rates
 from mdlm_core.data.batch import Batch
 from mdlm_core.kernels.noise import Noise
-from mdlm_core.protocols import Schedule
+from mdlm_core.protocols import DataSource, Schedule
 from mdlm_core.train.runs import LoadedRun
 
 from .score import (
@@ -36,8 +37,15 @@ GROUPS = 10
 TIMES = tuple((index + 0.5) / TIME_BINS for index in range(TIME_BINS))
 
 
-def diagnose(run: LoadedRun, scoring: Scoring) -> dict[str, Any] | None:
+def diagnose(
+    run: LoadedRun, scoring: Scoring, *, measured: DataSource | None = None
+) -> dict[str, Any] | None:
     """Return the diagnostics of the run's policy; None if it has no importance.
+
+    Args:
+        run: a loaded run.
+        scoring: how many windows and draws, and which masks.
+        measured: whose validation split is looked at; None means that of the run.
 
     Returns:
         ``spearman``, the correlation of importance and loss over the hidden tokens,
@@ -50,7 +58,8 @@ def diagnose(run: LoadedRun, scoring: Scoring) -> dict[str, Any] | None:
     if not isinstance(policy, AdaptiveMasking) or not policy.weighs:
         return None
     rows = min(ROWS, scoring.rows) if scoring.rows else ROWS
-    importance, loss, tenth = _tokens(run, policy, scoring, rows)
+    held = list(windows(measured or run.source, rows))
+    importance, loss, tenth = _tokens(run, policy, scoring, held)
     correlation, ranks = [], torch.zeros_like(loss)
     for index in range(TIME_BINS):
         here = tenth == index
@@ -64,7 +73,7 @@ def diagnose(run: LoadedRun, scoring: Scoring) -> dict[str, Any] | None:
         "times": list(TIMES),
         "spearman": correlation,
         "calibration": _calibration(importance, ranks),
-        "mask_rate": _mask_rates(run, policy, rows),
+        "mask_rate": _mask_rates(run, policy, held),
     }
 
 
@@ -81,12 +90,12 @@ def full_strength(policy: AdaptiveMasking) -> float:
 
 
 def _tokens(
-    run: LoadedRun, policy: AdaptiveMasking, scoring: Scoring, rows: int
+    run: LoadedRun, policy: AdaptiveMasking, scoring: Scoring, held: Sequence[Batch]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return importance, loss and tenth of every hidden token, each ``(N,)``."""
     backbone = cast("nn.Module", run.module.backbone)
     found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for batch in windows(run.source, rows):
+    for batch in held:
         for item in draws_of(backbone, batch, run.schedule, scoring):
             masked = item.corrupted.masked
             shown = item.corrupted.batch if policy.draws else item.batch
@@ -111,13 +120,13 @@ def _calibration(importance: Tensor, ranks: Tensor) -> dict[str, list[float]]:
 
 
 def _mask_rates(
-    run: LoadedRun, policy: AdaptiveMasking, rows: int
+    run: LoadedRun, policy: AdaptiveMasking, held: Sequence[Batch]
 ) -> list[list[float | None]]:
     """Return the mean chance to be hidden, ``[quarter][time]``."""
     device = next(run.module.parameters()).device
     quarter = frequency_quarters(run.source)
     parts = [Parts(QUARTERS) for _ in TIMES]
-    for batch in windows(run.source, rows):
+    for batch in held:
         here = batch.to(device)
         kept = quarter[batch.tokens[batch.free].cpu()]
         for part, time in zip(parts, TIMES, strict=True):

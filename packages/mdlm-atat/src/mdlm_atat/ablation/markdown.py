@@ -27,9 +27,11 @@ def render(report: dict[str, Any], figures: Sequence[str] = ()) -> str:
 def _head(report: dict[str, Any]) -> str:
     facts, scoring = report["facts"], report["scoring"]
     lines = [f"# {report['phase']}", f"Preset `{report['preset']}`."]
+    if report["note"]:
+        lines.append(f"Note: {report['note']}.")
     if facts:
         data = facts["data"]
-        lines[-1] += (
+        lines[1] += (
             f" Data `{data['name']}`, tokenizer `{data['tokenizer']}`, rows of "
             f"{data['length']} tokens."
         )

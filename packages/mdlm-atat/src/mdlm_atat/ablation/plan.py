@@ -27,6 +27,8 @@ class Phase:
     """``path=value`` texts for all variants: the data, the number of steps."""
     variants: tuple[str, ...] = (BASELINE,)
     seeds: tuple[int, ...] = (0,)
+    note: str = ""
+    """What a reader of the report has to know, such as other data than named."""
 
 
 @dataclass(frozen=True, slots=True)

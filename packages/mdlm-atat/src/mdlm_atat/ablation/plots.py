@@ -117,7 +117,7 @@ def differences(report: dict[str, Any]) -> Figure | None:
         result, look = entry["difference"], _look(report, entry["name"])
         for key, shift, style in (
             ("over_seeds", -0.13, {"linewidth": 2.2}),
-            ("over_windows", 0.13, {"linewidth": 1.0, "linestyle": ":"}),
+            ("over_windows", 0.13, {"linewidth": 1.5, "linestyle": ":"}),
         ):
             interval, height = result[key], place + shift
             if interval["low"] is not None:

@@ -70,6 +70,7 @@ def build(folder: AblationFolder) -> dict[str, Any]:
     return {
         "phase": plan["phase"],
         "preset": plan["preset"],
+        "note": plan["note"],
         "baseline": BASELINE,
         "scoring": plan["scoring"],
         "seeds": sorted({job["seed"] for job in plan["jobs"]}),

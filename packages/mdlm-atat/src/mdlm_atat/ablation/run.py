@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mdlm_atat.datasets import DatasetConfig
 from mdlm_atat.variants import BASELINE
 from mdlm_core.catalog import Catalog
 from mdlm_core.config import to_dict, to_yaml
@@ -42,6 +43,7 @@ class Ablation:
     scoring: Scoring
     extras: Extras
     catalog: Catalog
+    held_out: DatasetConfig | None = None
     device: str | None = None
     imports: Sequence[str] = ()
     say: Callable[[str], None] = lambda text: None
@@ -53,7 +55,9 @@ class Ablation:
     @property
     def scoring_hash(self) -> str:
         """What identifies how rows are scored."""
-        return digest({**self.scoring.plain(), **asdict(self.extras)})
+        manifest = self.held_out.manifest if self.held_out else None
+        text = {"text": manifest["sha256"]} if manifest else {}
+        return digest({**self.scoring.plain(), **asdict(self.extras), **text})
 
     # ---- what is to be done ------------------------------------------------------
 
@@ -94,6 +98,7 @@ class Ablation:
             {
                 "phase": self.phase.name,
                 "preset": self.phase.preset,
+                "note": self.phase.note,
                 "scoring": self.scoring.plain(),
                 "scoring_hash": self.scoring_hash,
                 "jobs": [
@@ -162,6 +167,7 @@ class Ablation:
                 self.run_folder(job),
                 self.scoring,
                 extras=self.extras,
+                held_out=self.held_out,
                 device=self.device,
                 catalog=self.catalog,
             )
@@ -216,10 +222,11 @@ class _Process:
             "result": str(self._result),
             "scoring": owner.scoring.plain(),
             "extras": asdict(owner.extras),
+            "held_out": None if owner.held_out is None else asdict(owner.held_out),
             "device": owner.device,
             "imports": list(owner.imports),
         }
-        task.write_text(json.dumps(facts), encoding="utf-8")
+        task.write_text(json.dumps(facts, default=str), encoding="utf-8")
         environment = dict(os.environ)
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
@@ -264,6 +271,7 @@ def ablate(
     *,
     scoring: Scoring | None = None,
     extras: Extras | None = None,
+    held_out: DatasetConfig | None = None,
     sets: Sequence[str] = (),
     tiny: bool = False,
     jobs: int = 1,
@@ -279,6 +287,8 @@ def ablate(
         out: the folder; one that holds an ablation is gone on with.
         scoring: how all runs are scored.
         extras: what is measured besides.
+        held_out: prepared text to score on; None means what core holds out of the
+            data of training.
         sets: settings of the user; see `make_jobs`.
         tiny: whether to shrink every run to seconds.
         jobs: runs at once, each in a process of its own; 0 for one after another in
@@ -303,6 +313,7 @@ def ablate(
             scoring=scoring or Scoring(),
             extras=extras or Extras(),
             catalog=catalog,
+            held_out=held_out,
             device=device,
             imports=imports,
             say=say,

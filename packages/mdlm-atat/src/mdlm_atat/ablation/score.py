@@ -97,7 +97,12 @@ class Parts:
 
 
 def score(
-    backbone: nn.Module, source: DataSource, schedule: Schedule, scoring: Scoring
+    backbone: nn.Module,
+    source: DataSource,
+    schedule: Schedule,
+    scoring: Scoring,
+    *,
+    measured: DataSource | None = None,
 ) -> dict[str, Any]:
     """Return the bound of a model, its windows and its parts, as plain values.
 
@@ -105,9 +110,10 @@ def score(
 
     Args:
         backbone: the denoiser.
-        source: the data.
+        source: the data of training; its tokens are counted for the quarters.
         schedule: the one of training, for a model that sees the time.
         scoring: which windows, how many draws, which masks.
+        measured: whose validation split is scored; None means that of `source`.
 
     Returns:
         ``bound`` with nats per token, perplexity and bits per byte (None if the bytes
@@ -124,7 +130,7 @@ def score(
     values: list[Tensor] = []
     tokens: list[Tensor] = []
     bytes_seen, sizes = 0.0, _token_bytes(source)
-    for batch in windows(source, scoring.rows):
+    for batch in windows(measured or source, scoring.rows):
         n = batch.free.sum(1)
         per_draw = []
         for item in draws_of(backbone, batch, schedule, scoring):

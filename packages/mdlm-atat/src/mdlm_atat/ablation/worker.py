@@ -24,11 +24,14 @@ import torch
 from torch import nn
 
 from mdlm_atat import __version__
+from mdlm_atat.datasets import DatasetConfig
+from mdlm_atat.datasets.prepare import validation_source
 from mdlm_atat.own_bound import own_bound
 from mdlm_core.catalog import Catalog, load_catalog
 from mdlm_core.config import RunConfig, read_run
 from mdlm_core.errors import MdlmError, UsageError
 from mdlm_core.kernels.noise import Noise
+from mdlm_core.protocols import DataSource
 from mdlm_core.train import load_run, train
 from mdlm_core.train.folder import RunFolder, versions
 from mdlm_core.train.metrics import read_metrics
@@ -63,10 +66,20 @@ def attempt(
     scoring: Scoring,
     *,
     extras: Extras | None = None,
+    held_out: DatasetConfig | None = None,
     device: str | None = None,
     catalog: Catalog | None = None,
 ) -> dict[str, Any]:
     """Train and score a run; a failure is an answer too.
+
+    Args:
+        config: the settings.
+        folder: the run folder; a run that is there already goes on.
+        scoring: how it is scored.
+        extras: what is measured besides.
+        held_out: prepared text to score on; None means what core holds out.
+        device: see `mdlm_core.train.train`.
+        catalog: where components come from.
 
     Returns:
         What `measure` returns and ``status: done``; or ``status: failed`` and the
@@ -81,6 +94,7 @@ def attempt(
             folder,
             scoring,
             extras=extras or Extras(),
+            held_out=held_out,
             device=device,
             catalog=catalog,
         )
@@ -100,6 +114,7 @@ def measure(
     scoring: Scoring,
     *,
     extras: Extras,
+    held_out: DatasetConfig | None = None,
     device: str | None = None,
     catalog: Catalog | None = None,
 ) -> dict[str, Any]:
@@ -121,20 +136,24 @@ def measure(
     run = load_run(folder, device=device or "auto", checkpoint="last", catalog=catalog)
     backbone = run.module.backbone
     assert isinstance(backbone, nn.Module)
-    scored = score(backbone, run.source, run.schedule, scoring)
+    measured: DataSource = run.source
+    if held_out is not None:
+        length = run.source.length
+        measured = validation_source(held_out, run.tokenizer, length=length)
+    scored = score(backbone, run.source, run.schedule, scoring, measured=measured)
     return {
         **scored,
         **_training_facts(run_folder, config),
         "parameters": _parameters(run.module),
-        "data": _data_facts(run),
+        "data": _data_facts(measured),
         "versions": {"mdlm-atat": __version__, **versions(config, catalog)},
         "machine": {
             "device": next(backbone.parameters()).device.type,
             "threads": torch.get_num_threads(),
             "system": platform.platform(terse=True),
         },
-        "diagnostics": diagnose(run, scoring),
-        "own_bound": _own_bound(run, scoring),
+        "diagnostics": diagnose(run, scoring, measured=measured),
+        "own_bound": _own_bound(run, scoring, measured),
         "quality": None,
     }
 
@@ -194,25 +213,28 @@ def _parameters(module: nn.Module) -> dict[str, int]:
     return {"model": model, "policy": everything - model}
 
 
-def _data_facts(run: LoadedRun) -> dict[str, Any]:
+def _data_facts(source: DataSource) -> dict[str, Any]:
     """Return what must agree between rows that are compared."""
-    card = run.source.card()
+    card = source.card()
     splits = card.get("splits")
-    held_out = splits.get("validation", {}) if isinstance(splits, dict) else {}
+    facts = splits.get("validation", {}) if isinstance(splits, dict) else {}
     return {
         "name": card.get("name"),
-        "length": run.source.length,
-        "tokenizer": run.source.tokenizer.name,
-        "tokenizer_fingerprint": run.source.tokenizer.fingerprint(),
-        "held_out_sha256": held_out.get("sha256") or held_out.get("probe_sha256"),
+        "length": source.length,
+        "tokenizer": source.tokenizer.name,
+        "tokenizer_fingerprint": source.tokenizer.fingerprint(),
+        "held_out_sha256": facts.get("sha256") or facts.get("probe_sha256"),
     }
 
 
-def _own_bound(run: LoadedRun, scoring: Scoring) -> dict[str, Any] | None:
+def _own_bound(
+    run: LoadedRun, scoring: Scoring, measured: DataSource
+) -> dict[str, Any] | None:
     """Return the bound of the run's own process; None if it has none."""
     try:
         found = own_bound(
             run,
+            measured,
             draws=scoring.draws,
             noise=Noise(scoring.seed).child("own"),
             rows=scoring.rows,
@@ -236,6 +258,7 @@ def main(path: Path) -> None:
             Path(job["folder"]),
             Scoring(**job["scoring"]),
             extras=Extras(**job["extras"]),
+            held_out=_dataset(job["held_out"]),
             device=job["device"],
             catalog=catalog,
         )
@@ -245,6 +268,15 @@ def main(path: Path) -> None:
     temporary = place.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
     os.replace(temporary, place)
+
+
+def _dataset(values: dict[str, Any] | None) -> DatasetConfig | None:
+    """Return the data set that `asdict` and JSON have made plain."""
+    if values is None:
+        return None
+    folder = values["folder"]
+    plain = {**values, "folder": None if folder is None else Path(folder)}
+    return DatasetConfig(**{**plain, "splits": tuple(values["splits"])})
 
 
 def _stop_when_alone() -> None:
