@@ -16,6 +16,7 @@ which the model sees last are those by which it is measured.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -247,12 +248,9 @@ class CurriculumScheduler(nn.Module):
         """Move what is pending into the running means; nothing pending, no change."""
         if self.config.dynamic:
             total, count = self.pending
-            some = count > 0
-            keep = torch.exp(torch.tensor(-4 / self._window(steps)).double())
-            keep = torch.where(some, keep.to(count.device), 1.0)
-            mean = total / torch.where(some, count, 1.0)
-            self.losses[0] = keep * self.losses[0] + (1 - keep) * mean
-            self.losses[1] = keep * self.losses[1] + (1 - keep)
+            gain = (count > 0).double() * -math.expm1(-4 / self._window(steps))
+            seen = torch.stack([total / count.clamp(min=1e-300), gain.new_ones(())])
+            self.losses[:2].lerp_(seen, gain)
             self.pending.zero_()
         if self.config.focus != 1:
             count = self.histogram.sum()
@@ -269,7 +267,8 @@ class CurriculumScheduler(nn.Module):
         new_stage = band != self._band(before) or now.step <= warmup
         if new_stage or not before.steps:
             return self._restart(now)
-        if band == "hard" or now.step - now.since < self._window(now.steps):
+        early = now.step - now.since < self._window(now.steps)
+        if early or band == "hard" or self._annealing(now):
             return now
         ema, weight, reference = self.losses.tolist()
         mean = ema / weight if weight else torch.inf

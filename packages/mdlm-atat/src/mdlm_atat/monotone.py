@@ -28,9 +28,7 @@ from mdlm_core.errors import ConfigError
 from mdlm_core.protocols import Schedule
 
 from .config import AtatConfig
-
-SCORE = 2.5
-"""The largest absolute standardised importance."""
+from .shift import CLIP
 
 
 def strongest(config: AtatConfig) -> float:
@@ -90,9 +88,9 @@ def _least_room(shape: str, schedule: Schedule, power: float) -> tuple[float, fl
     rest = (schedule.alpha(t) - schedule.alpha(torch.ones_like(t))) / last  # 1 - u
     steep = power * (1 - t) ** (power - 1)
     if shape == "power":
-        room = rising / (u * -u.log()) / (SCORE * steep)
+        room = rising / (u * -u.log()) / (CLIP * steep)
     else:
-        room = rising / (u * rest) / (2 * SCORE * steep)
+        room = rising / (u * rest) / (2 * CLIP * steep)
     at = int(room.argmin())
     return float(room[at]), float(t[at])
 

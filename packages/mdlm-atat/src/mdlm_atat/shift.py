@@ -20,6 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+CLIP = 2.5
+"""The largest absolute score."""
 _ROUNDS = 100
 """Newton and bisection steps at most; five or six are usual."""
 _TOLERANCE = 1e-12
@@ -39,7 +41,7 @@ class Shift(NamedTuple):
     """1 - sigma, accurate where it is small."""
 
 
-def standardise(importance: Tensor, free: Tensor, clip: float = 2.5) -> Tensor:
+def standardise(importance: Tensor, free: Tensor, clip: float = CLIP) -> Tensor:
     """Return importance in standard deviations from its mean over a row's free tokens.
 
     Args:
@@ -51,7 +53,7 @@ def standardise(importance: Tensor, free: Tensor, clip: float = 2.5) -> Tensor:
         ``(B, L)`` float64: 0 at frozen positions, and in rows in which importance
         does not vary, as with one free token.
     """
-    value, share = importance.double(), _weights(free)
+    value, share = torch.where(free, importance.double(), 0.0), _weights(free)
     mean = (value * share).sum(1, keepdim=True)
     centred = torch.where(free, value - mean, 0.0)
     deviation = (centred.square() * share).sum(1, keepdim=True).sqrt()
