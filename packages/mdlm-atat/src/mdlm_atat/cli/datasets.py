@@ -124,7 +124,8 @@ def show(
         print(json.dumps([one.to_dict() for one in found], indent=2))
         return
     first = found[0]
-    print(f"{first.name} ({first.variant}): {first.description} {first.purpose}")
+    about = " ".join(filter(None, (first.description, first.purpose)))
+    print(f"{first.name} ({first.variant}): {about}".rstrip(": "))
     rows = [("source", first.source), ("license", first.license)]
     rows += [("splits", ", ".join(first.splits)), ("tokenizer", first.tokenizer)]
     if first.max_tokens is not None:
@@ -134,7 +135,8 @@ def show(
     print_table(rows, indent="  ")
     for one in found:
         print(f"\n{one.split}")
-        print_table(_measurements(one), indent="  ")
+        for key, value in _measurements(one):
+            print(f"  {key:<10}  {value}")  # a path is not wrapped
 
 
 def _measurements(one: DatasetConfig) -> list[tuple[str, str]]:

@@ -201,7 +201,7 @@ def parse_named(text: str) -> Named:
 def near_miss(name: str, known: Iterable[str], marks: str = "; ") -> str:
     """Return a question that names what `name` may have meant, or nothing."""
     folded = {item.casefold(): item for item in known}
-    near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.55)
     if not near:
         return ""
     guess = " or ".join(f"'{folded[item]}'" for item in near)
