@@ -351,7 +351,8 @@ def test_registry_is_light():
     code = (
         "import sys, mdlm_atat.datasets, mdlm_atat.cli.datasets\n"
         "manager = mdlm_atat.datasets.get_dataset_manager('debug')\n"
-        "manager.get_phase_config('CPU_IMPORTANCE_ABLATION').to_dict\n"
+        "phase = manager.get_phase_config('CPU_IMPORTANCE_ABLATION')\n"
+        "phase.to_dict(), mdlm_atat.datasets.to_sets(phase)\n"
         "heavy = {'torch', 'numpy', 'transformers', 'datasets', 'accelerate'}\n"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )
