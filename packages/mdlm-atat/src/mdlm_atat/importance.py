@@ -14,6 +14,9 @@ from mdlm_core.nn.dit import Block, DiT
 
 from .config import ImportanceConfig
 
+FIXED_TIME = 0.5
+"""The time told to the network where masks must come from one process in t: scores
+that change with t have a velocity of their own, which no closed form knows."""
 COND_WIDTH = 64
 """Width of what the network knows about the time."""
 _STEP = 0.02

@@ -5,8 +5,6 @@ Letters: B batch, L length, N hidden tokens.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +18,7 @@ from mdlm_core.protocols import DataSource, Rates, Schedule
 from .config import AtatConfig
 from .curriculum import CurriculumScheduler
 from .frequency import FrequencyPrior
-from .importance import ImportanceEstimator
+from .importance import FIXED_TIME, ImportanceEstimator
 from .masking import AdaptiveMaskingScheduler
 from .reverse import ReverseRate, rate_term
 from .targets import Targets
@@ -145,9 +143,18 @@ class AdaptiveMasking(nn.Module):
             )
         importance = factors = None
         if kappa != 0 or focus is not None:
-            importance = self.importance(batch, t)
+            importance = self.importance(batch, self._told(t))
             factors = focus(importance, batch.free) if focus is not None else None
         return self.masking.rates(importance, batch.free, t, schedule, kappa, factors)
+
+    def _told(self, t: Tensor) -> Tensor:
+        """Return the times at which tokens are scored for masks at times `t`.
+
+        For the objective ht that is `t`: each batch has masks of its own, which are
+        weighted by their chances. The bound of nelbo is that of a process in t, with
+        scores that stay.
+        """
+        return t if self.reverse is None else torch.full_like(t, FIXED_TIME)
 
     @property
     def _kappa(self) -> float:
@@ -219,17 +226,15 @@ class AdaptiveMasking(nn.Module):
         shown, t = corrupted.batch, corrupted.t
         if self.config.importance.context == "clean":
             shown = shown.with_tokens(corrupted.targets)
-        # The rate term compares with rates that were computed without autocast.
-        autocast = torch.autocast(shown.tokens.device.type, enabled=False)
-        with autocast if self.reverse is not None else nullcontext():
-            learned = None if self.estimator is None else self.estimator(shown, t)
+        learned = None if self.estimator is None else self.estimator(shown, t)
         if learn:
             self._observe(corrupted, nll, shown, learned)
         loss = nll.new_zeros(())
         if learned is not None:
             loss = loss + self._error(corrupted, nll, learned, residual, learn=learn)
         if self.reverse is not None:
-            loss = loss + self._rate_term(corrupted, shown, learned)
+            with torch.autocast(shown.tokens.device.type, enabled=False):  # as `rates`
+                loss = loss + self._rate_term(corrupted, shown)
         return loss
 
     def _error(
@@ -257,15 +262,13 @@ class AdaptiveMasking(nn.Module):
         # Every parameter takes part, also where nothing is hidden.
         return self.config.importance.loss_weight * error + 0 * learned.sum()
 
-    def _rate_term(
-        self, corrupted: Corrupted, clean: Batch, learned: Tensor | None
-    ) -> Tensor:
+    def _rate_term(self, corrupted: Corrupted, clean: Batch) -> Tensor:
         """Return the cost of the reverse rates for each free token."""
         assert self.reverse is not None
         assert self._schedule is not None
         [schedule], t, free = self._schedule, corrupted.t.double(), clean.free
         masked = corrupted.masked
-        importance = self._mixed(clean, learned)
+        importance = self.importance(clean, self._told(t))
         speed = self.masking.velocity(importance, free, t, schedule, self._kappa)
         usual = schedule.weight(t)[:, None].expand_as(speed)
         ratio = self.reverse(corrupted.batch, corrupted.t)[masked].double()
