@@ -195,7 +195,9 @@ def _frequency(report: dict[str, Any]) -> str:
         [f"`{e['name']}`", *(number(value, 4) for value in e["ce_by_frequency"])]
         for e in _known(report)
     ]
-    return rows and _section(
+    if not rows:
+        return ""
+    return _section(
         "By token frequency",
         "Nats per token of each quarter of the training text, tokens sorted from "
         "frequent to rare; weighted with their shares they add up to the bound.",
@@ -275,7 +277,9 @@ def _curves(report: dict[str, Any]) -> str:
         for entry in _known(report)
         for point in entry["curve"]
     ]
-    return rows and _section(
+    if not rows:
+        return ""
+    return _section(
         "Learning curves",
         "Held-out bound during training (fewer draws and windows than above), mean "
         "and range over seeds.",

@@ -150,5 +150,5 @@ def matched_steps(own: Mapping[str, Any], other: Mapping[str, Any]) -> int:
         own: the row of a run whose steps take as long as those that are asked for.
         other: the row of the run that took the time.
     """
-    speed = own["steps_per_second"] / other["steps_per_second"]
-    return max(1, round(other["steps"] * speed))
+    speed = float(own["steps_per_second"]) / float(other["steps_per_second"])
+    return max(1, round(int(other["steps"]) * speed))

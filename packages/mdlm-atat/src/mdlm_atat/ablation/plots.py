@@ -17,7 +17,7 @@ MISSING = (
     "no plots: matplotlib is not installed. Try: pip install 'mdlm-core[plot]', then "
     "the same command again; nothing is trained twice"
 )
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -72,8 +72,8 @@ def draw(
                     path.unlink(missing_ok=True)
                     continue
                 folder.mkdir(parents=True, exist_ok=True)
-                settings = {"metadata": {"Date": None}} if kind == "svg" else {}
-                figure.savefig(path, dpi=150, bbox_inches="tight", **settings)
+                facts = {"Date": None} if kind == "svg" else None
+                figure.savefig(path, dpi=150, bbox_inches="tight", metadata=facts)
             if figure is not None:
                 drawn.append(folder / f"{name}.{kinds[0]}")
     return drawn, f"{len(drawn)} plots in {folder}"

@@ -230,7 +230,8 @@ def frequency_quarters(source: DataSource, limit: int = COUNTED) -> Tensor:
     """
     prior = FrequencyPrior(source, tokens=limit)
     rank = prior(torch.arange(source.tokenizer.vocab_size))
-    return (rank.double() * QUARTERS).long().clamp(max=QUARTERS - 1)
+    quarter: Tensor = (rank.double() * QUARTERS).long().clamp(max=QUARTERS - 1)
+    return quarter
 
 
 def _estimate(values: Tensor, tokens: Tensor) -> Estimate:

@@ -191,7 +191,7 @@ def _speed(training: Sequence[dict[str, Any]]) -> float:
         if line["seconds"] > seconds:
             speeds.append((line["step"] - step) / (line["seconds"] - seconds))
         step, seconds = line["step"], line["seconds"]
-    return statistics.median(speeds)
+    return float(statistics.median(speeds))
 
 
 def _seconds_at(step: int, training: Sequence[dict[str, Any]]) -> float:
