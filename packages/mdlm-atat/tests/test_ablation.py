@@ -1,0 +1,338 @@
+"""A real ablation in miniature: rows, resuming, failures, the report."""
+
+import json
+import re
+from importlib.util import find_spec
+from itertools import pairwise
+
+import pytest
+
+from mdlm_atat.ablation import worker
+from mdlm_atat.ablation.plan import Phase
+from mdlm_atat.ablation.report import build, write_report
+from mdlm_atat.ablation.rows import AblationFolder
+from mdlm_atat.ablation.run import ablate
+from mdlm_atat.ablation.score import Scoring
+from mdlm_core import UsageError, load_catalog
+from mdlm_core.train.loop import Loop
+
+SETS = (
+    "train.steps=6",
+    "train.save_every=2",
+    "train.eval_every=3",
+    "model.width=16",
+    "data.max_documents=100",
+    "task.sample_count=0",
+)
+SCORING = Scoring(rows=12, draws=4)
+
+
+def phase(*variants, seeds=(0, 1)):
+    return Phase(
+        name="TINY", preset="atat/books-cpu", variants=variants, seeds=tuple(seeds)
+    )
+
+
+def run(out, *variants, seeds=(0, 1), sets=SETS, scoring=SCORING, **more):
+    said = []
+    folder = ablate(
+        load_catalog(),
+        phase(*variants, seeds=seeds),
+        out,
+        scoring=scoring,
+        sets=sets,
+        tiny=True,
+        device="cpu",
+        say=said.append,
+        **{"jobs": 0, **more},
+    )
+    return folder.read(), said
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An ablation of two variants with two seeds."""
+    out = tmp_path_factory.mktemp("ablation") / "ab"
+    rows, _ = run(out, "uniform", "full")
+    return out, rows
+
+
+class Killed(BaseException):
+    """What SIGKILL would do, as far as files go."""
+
+
+def by_key(rows):
+    return {(row["variant"], row["seed"]): row for row in rows}
+
+
+# ---- rows ------------------------------------------------------------------------
+
+
+def test_a_row_says_all_that_is_needed(finished):
+    out, rows = finished
+    assert sorted(by_key(rows)) == [
+        ("full", 0),
+        ("full", 1),
+        ("uniform", 0),
+        ("uniform", 1),
+    ]
+    for row in rows:
+        assert row["status"] == "done"
+        assert row["config"]["seed"] == row["seed"]
+        assert row["steps"] == row["config"]["train"]["steps"] == 6
+        assert row["tokens"] == 6 * 4 * row["data"]["length"]
+        assert row["seconds"] > 0 < row["steps_per_second"]
+        assert {"mdlm-atat", "mdlm-core", "torch", "python"} <= row["versions"].keys()
+        assert len(row["windows"]["nats"]) == row["bound"]["rows"] == 12
+        total = sum(row["windows"]["nats"]) / sum(row["windows"]["tokens"])
+        assert total == pytest.approx(row["bound"]["nats"], abs=1e-6)
+        assert [point["step"] for point in row["curve"]] == [3, 6]
+        assert (out / row["run"] / "config.yaml").is_file()
+    assert len({row["hash"] for row in rows}) == 4
+    found = by_key(rows)
+    assert found["uniform", 0]["parameters"]["policy"] == 0
+    assert found["full", 0]["parameters"]["policy"] > 0
+    assert len({row["parameters"]["model"] for row in rows}) == 1
+    assert found["uniform", 0]["diagnostics"] is None
+    assert "expected" not in json.dumps(rows)
+
+
+def test_runs_of_a_seed_begin_alike_and_have_the_same_windows(finished):
+    _, rows = finished
+    found = by_key(rows)
+    for seed in (0, 1):
+        uniform, full = found["uniform", seed], found["full", seed]
+        assert uniform["windows"]["tokens"] == full["windows"]["tokens"]
+        assert uniform["data"] == full["data"]
+        # Five steps at most and a bias in few of them: close, but not the same.
+        assert uniform["windows"]["nats"] != full["windows"]["nats"]
+        assert full["bound"]["nats"] == pytest.approx(
+            uniform["bound"]["nats"], rel=0.02
+        )
+
+
+def test_what_is_done_is_not_done_again(finished, monkeypatch):
+    out, rows = finished
+    monkeypatch.setattr(worker, "train", None)
+    again, said = run(out, "uniform", "full")
+    assert again == rows
+    assert "4 of 4 runs were finished before" in said
+
+
+def test_variants_with_the_same_settings_share_a_run(finished, monkeypatch):
+    out, rows = finished
+    monkeypatch.setattr(worker, "train", None)
+    again, _ = run(out, "uniform", "full", "balanced")
+    assert again == rows
+    entries = {e["name"]: e for e in build(AblationFolder(out))["variants"]}
+    assert entries["balanced"]["nats"] == entries["full"]["nats"]
+
+
+def test_another_setting_makes_new_rows_beside_the_old(finished):
+    out, rows = finished
+    again, _ = run(out, "uniform", seeds=(0,), sets=(*SETS, "train.lr=1e-3"))
+    assert again[: len(rows)] == rows
+    (new,) = again[len(rows) :]
+    assert new["config"]["train"]["lr"] == 1e-3
+    assert new["hash"] not in {row["hash"] for row in rows}
+    report = build(AblationFolder(out))
+    assert report["other_rows"] == len(rows)
+    assert report["variants"][0]["runs"][0]["hash"] == new["hash"]
+
+
+def test_other_scoring_scores_again_but_trains_nothing(finished):
+    out, _ = finished
+    before = AblationFolder(out).read()
+    metrics = {path: path.read_bytes() for path in out.glob("runs/*/metrics.jsonl")}
+    again, _ = run(out, "uniform", seeds=(0,), scoring=Scoring(rows=6, draws=2))
+    assert len(again) == len(before) + 1
+    assert len(again[-1]["windows"]["nats"]) == 6
+    assert {path: path.read_bytes() for path in metrics} == metrics
+
+
+# ---- interrupted -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_a_killed_run_goes_on_and_ends_the_same(finished, tmp_path, monkeypatch, step):
+    """Before the first checkpoint, and after the one of step 4."""
+    _, rows = finished
+    real = Loop._log
+
+    def log(self):
+        if self.progress.step == step:
+            raise Killed
+        real(self)
+
+    monkeypatch.setattr(Loop, "_log", log)
+    with pytest.raises(Killed):
+        run(tmp_path, "uniform", seeds=(0,))
+    assert not AblationFolder(tmp_path).rows.is_file()
+    monkeypatch.setattr(Loop, "_log", real)
+    steps = []
+    step_of = Loop._step
+
+    def counted(self, *arguments):
+        steps.append(self.progress.step)
+        return step_of(self, *arguments)
+
+    monkeypatch.setattr(Loop, "_step", counted)
+    (row,), _ = run(tmp_path, "uniform", seeds=(0,))
+    assert steps == ([0, 1, 2, 3, 4, 5] if step == 1 else [4, 5])
+    whole = by_key(rows)["uniform", 0]
+    for name in ("windows", "ce_by_time", "ce_by_frequency", "hash", "tokens"):
+        assert row[name] == whole[name]
+
+
+def test_what_was_left_before_a_run_had_settings_is_removed(tmp_path, finished):
+    _, rows = finished
+    name = by_key(rows)["uniform", 0]["run"]
+    (tmp_path / name / "tokenizer").mkdir(parents=True)
+    (row,), _ = run(tmp_path, "uniform", seeds=(0,))
+    assert row["status"] == "done"
+
+
+def test_a_row_that_was_half_written_is_dropped(tmp_path):
+    folder = AblationFolder(tmp_path)
+    folder.append({"variant": "a"})
+    with folder.rows.open("a") as file:
+        file.write('{"variant": "b')
+    assert folder.read() == [{"variant": "a"}]
+    folder.append({"variant": "c"})
+    assert folder.read() == [{"variant": "a"}, {"variant": "c"}]
+
+
+# ---- failures --------------------------------------------------------------------
+
+
+def test_a_failure_is_a_row_and_the_others_go_on(tmp_path, monkeypatch):
+    real = worker.train
+
+    def train(config, **arguments):
+        if config.masking.name == "atat":
+            raise ValueError("boom | bang")
+        return real(config, **arguments)
+
+    monkeypatch.setattr(worker, "train", train)
+    rows, said = run(tmp_path, "full", "uniform", "uniform_time_matched", seeds=(0,))
+    assert [(row["variant"], row["status"]) for row in rows] == [
+        ("full", "failed"),
+        ("uniform", "done"),
+    ]
+    assert rows[0]["error"] == "ValueError: boom | bang"
+    assert "full, seed 0: failed: ValueError: boom | bang" in said
+    path, _ = write_report(tmp_path, draw=False)
+    text = path.read_text()
+    assert re.search(r"^\| `full` \| failed \| –", text, re.M)
+    assert re.search(r"^\| `uniform_time_matched` \| not run \| –", text, re.M)
+    assert "failed: ValueError: boom \\| bang" in text
+    monkeypatch.setattr(worker, "train", real)
+    rows, _ = run(tmp_path, "full", "uniform", "uniform_time_matched", seeds=(0,))
+    assert [(row["variant"], row["status"]) for row in rows[2:]] == [
+        ("full", "done"),
+        ("uniform_time_matched", "done"),
+    ]
+    full, uniform, matched = rows[2], rows[1], rows[3]
+    speed = uniform["steps_per_second"] / full["steps_per_second"]
+    assert matched["steps"] == max(1, round(6 * speed))
+    again, _ = run(tmp_path, "full", "uniform", "uniform_time_matched", seeds=(0,))
+    assert again == rows  # the measured times are those of the rows: the same plan
+
+
+def test_a_folder_without_an_ablation_has_no_report(tmp_path):
+    with pytest.raises(UsageError, match="no ablation"):
+        write_report(tmp_path)
+
+
+def test_a_process_of_its_own_gives_the_same_row(finished, tmp_path):
+    _, rows = finished
+    (row,), _ = run(tmp_path, "uniform", seeds=(0,), jobs=1)
+    whole = by_key(rows)["uniform", 0]
+    assert row["hash"] == whole["hash"]
+    assert row["windows"]["tokens"] == whole["windows"]["tokens"]
+    assert row["windows"]["nats"] == pytest.approx(whole["windows"]["nats"], rel=1e-4)
+
+
+# ---- the report ------------------------------------------------------------------
+
+
+def test_the_report_tells_differences_with_both_intervals(finished):
+    out, rows = finished
+    run(out, "uniform", "full")
+    path, line = write_report(out)
+    report = json.loads((out / "report.json").read_text())
+    assert "expected" not in path.read_text()
+    base, full = report["variants"]
+    assert (base["name"], base["difference"]) == ("uniform", None)
+    found, by = full["difference"], by_key(rows)
+    each = [
+        by["full", seed]["bound"]["nats"] - by["uniform", seed]["bound"]["nats"]
+        for seed in (0, 1)
+    ]
+    assert found["per_seed"] == pytest.approx(each, abs=1e-6)
+    mean = sum(each) / 2
+    half = 12.7062 * abs(each[0] - each[1]) / 2
+    assert found["over_seeds"]["mean"] == pytest.approx(mean, abs=1e-6)
+    assert found["over_seeds"]["high"] == pytest.approx(mean + half, abs=1e-5)
+    assert found["over_windows"]["low"] < mean < found["over_windows"]["high"]
+    uniform = (
+        by["uniform", 0]["bound"]["nats"] + by["uniform", 1]["bound"]["nats"]
+    ) / 2
+    assert found["percent"] == pytest.approx(100 * mean / uniform, abs=1e-4)
+    text = path.read_text()
+    interval = found["over_seeds"]
+    shown = f"{mean:+.4f} [{interval['low']:+.4f}, {interval['high']:+.4f}]"
+    assert shown in text
+    if find_spec("matplotlib"):
+        drawn = sorted(file.name for file in (out / "plots").glob("*.svg"))
+        assert "differences.svg" in drawn
+        assert "mask-rates.svg" in drawn
+        for name in drawn:
+            assert f"(plots/{name})" in text
+    else:
+        assert "pip install" in line
+
+
+def test_the_diagnostics_of_the_policy(finished):
+    _, rows = finished
+    found = by_key(rows)["full", 0]["diagnostics"]
+    assert found["strength"] == 0.5  # 1 / temperature in the hard stage
+    rates = found["mask_rate"]
+    frequent, rare = rates[0], rates[3]
+    assert all(low < high for low, high in zip(frequent, rare, strict=True))
+    for line in rates:
+        assert all(first < second for first, second in pairwise(line))
+    # The frequency prior alone makes importance go with the loss of hidden tokens.
+    assert min(value for value in found["spearman"] if value is not None) > 0.3
+    groups = found["calibration"]["importance"]
+    assert groups == sorted(groups)
+    assert len(groups) == 10
+
+
+def test_one_seed_has_no_interval_over_seeds(finished, tmp_path):
+    out, _ = finished
+    run(out, "uniform", "full", seeds=(1,))
+    path, _ = write_report(out, draw=False)
+    text = path.read_text()
+    assert "(n = 1: no interval)" in text
+    assert "There is one seed" in text
+
+
+def test_rows_of_other_text_are_not_compared(finished):
+    out, _ = finished
+    run(out, "uniform", "full")
+    folder = AblationFolder(out)
+    before = folder.rows.read_text()
+    changed = [
+        {**row, "data": {**row["data"], "held_out_sha256": "other"}}
+        if row["variant"] == "full"
+        else row
+        for row in folder.read()
+    ]
+    folder.rows.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    try:
+        entry = build(folder)["variants"][1]
+    finally:
+        folder.rows.write_text(before)
+    assert entry["difference"] is None
+    assert entry["runs"][0]["not_comparable"] == "another held-out text"
