@@ -141,7 +141,8 @@ class Moments(nn.Module):
         here = inside.T @ powers
         if learn:
             some = here if counts is None else inside.T @ (powers * counts[:, None])
-            self.pending += sum_over_processes(some)
+            here, some = sum_over_processes(torch.stack((here, some)))
+            self.pending += some
         known = self.running[:, 0] > 0  # (K,)
         sums = torch.where(known[:, None], self.running, here)
         mean, square = (sums[:, 1:] / sums[:, :1].clamp(min=1e-300)).unbind(1)
