@@ -8,7 +8,7 @@ import torch
 
 from mdlm_atat.config import CurriculumConfig
 from mdlm_atat.curriculum import BINS, CurriculumScheduler
-from mdlm_core.errors import ConfigError
+from mdlm_core.errors import ConfigError, UnknownNameError
 
 
 def curriculum(strategy="balanced", temperature=2.0, **settings):
@@ -389,6 +389,9 @@ def test_a_run_continues_to_the_bit(move, at):
 def test_another_run_begins_anew():
     scheduler = curriculum(dynamic=True, easy=0.4, final_uniform=0.1)
     first = train(scheduler, [3.0] * 400)
+    scheduler.observe(torch.tensor(1.0))
+    scheduler.advance(0, 1000)  # and what is pending belongs to the last one
+    assert scheduler.pending.tolist() == scheduler.losses[:2].tolist() == [0.0, 0.0]
     assert train(scheduler, [3.0] * 400) == first
 
 
@@ -400,3 +403,8 @@ def test_without_stages_there_is_neither_focus_nor_an_early_end(wrong):
     name = next(iter(wrong))
     with pytest.raises(ConfigError, match=rf"curriculum\.{name} is .*no stages"):
         curriculum(preset="none", **wrong)
+
+
+def test_an_unknown_strategy_is_named_with_its_near_miss():
+    with pytest.raises(UnknownNameError, match="did you mean 'proportional'"):
+        curriculum("proportionate")

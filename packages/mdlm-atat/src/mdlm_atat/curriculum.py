@@ -16,6 +16,7 @@ which the model sees last are those by which it is measured.
 
 from __future__ import annotations
 
+import difflib
 import math
 from typing import Any, NamedTuple
 
@@ -23,10 +24,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mdlm_core.errors import ConfigError
+from mdlm_core.errors import ConfigError, UnknownNameError
 
 from .config import CURRICULA, CurriculumConfig
 
+STRATEGIES = ("proportional", "inverse", "balanced", "time_only")
+"""Important tokens are hidden earlier, later, as the stage says, or as all others."""
 BINS = 1024
 """Of the histogram of importance, over [0, 1]."""
 DECAY = 0.98
@@ -75,8 +78,16 @@ class CurriculumScheduler(nn.Module):
 
         Raises:
             ConfigError: if what needs stages is asked for without them.
+            UnknownNameError: if there is no such strategy.
         """
         super().__init__()
+        if strategy not in STRATEGIES:
+            near = difflib.get_close_matches(strategy, STRATEGIES, n=1)
+            raise UnknownNameError(
+                f"masking.strategy is {strategy!r}; "
+                + (f"did you mean '{near[0]}'? " if near else "")
+                + f"It can be {', '.join(STRATEGIES)}"
+            )
         if config.preset == "none":
             for name, off in (("focus", 1), ("dynamic", False)):
                 if getattr(config, name) != off:
@@ -160,10 +171,12 @@ class CurriculumScheduler(nn.Module):
             step: the step that comes, from 0.
             steps: of the whole run.
         """
-        self._fold(steps)
         before = self._clock()
         if step < before.step:  # another run begins
             before = _Clock()
+            self.pending.zero_()
+            self.histogram.zero_()
+        self._fold(steps)
         now = before._replace(step=step, steps=steps)
         if self.config.dynamic:
             now = self._move_on(before, now)
