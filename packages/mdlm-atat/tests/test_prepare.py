@@ -432,6 +432,14 @@ def test_fallback_is_told_and_kept():
     assert phase.to_dict()["replaced"] == phase.replaced
 
 
+def test_fallback_does_not_hide_text_that_is_not_usable(place):
+    phase = get_dataset_manager().get_phase_config("away")
+    (place / "openwebtext").mkdir()
+    (place / "openwebtext" / "train.jsonl").write_text('{"txt": "x"}\n')
+    with pytest.raises(DataError, match="no field 'text'"):
+        prepare_phase(phase)
+
+
 def test_without_a_fallback_nothing_stands_in():
     phase = get_dataset_manager().get_phase_config("A1_IMPORTANCE_ESTIMATOR_ABLATION")
     with pytest.raises(DataError, match="openwebtext"):
@@ -488,6 +496,10 @@ def test_command_prepares_shows_and_lists(capsys):
     out = capsys.readouterr().out
     assert str(config().cache_file) in out
     assert config().manifest["sha256"] in out
+    arguments = ["prepare", "prose", "--split", "validation", "--json"]
+    assert run(["atat", "datasets", *arguments]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert (record["split"], record["action"]) == ("validation", "verified")
     assert run(["atat", "datasets", "show", "prose", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)
     assert [one["split"] for one in records] == ["train", "validation"]
@@ -513,6 +525,8 @@ def test_command_knows_phases(capsys):
         (["ls", "--preset", "debg"], 2, "did you mean 'debug'"),
         (["prepare", "here", "--variant", "small"], 2, "leave --variant out"),
         (["prepare", "openwebtext"], 1, "cannot be reached"),
+        (["prepare", "prose", "--split", "tset"], 2, "split of 'prose' 'tset'"),
+        (["prepare", "here", "--split", "train"], 2, "leave --split out"),
         (["ls", "--config", "no.yaml"], 2, "no configuration file"),
     ],
 )

@@ -107,6 +107,21 @@ def test_phase_measures_on_another_set_with_the_tokenizer_of_the_run():
     assert phase.batch_size == 64
 
 
+def test_phase_decides_the_tokenizer_of_all_its_text():
+    phase = get_dataset_manager().get_phase_config("DEBUG_IMPORTANCE_ABLATION")
+    texts = (phase.dataset, phase.val_dataset, phase.fallback)
+    assert {text.tokenizer for text in texts} == {"byte"}
+    other = get_dataset_manager().get_phase_config(phase.id, tokenizer="char")
+    assert {text.tokenizer for text in (*other.configs(), other.fallback)} == {"char"}
+
+
+def test_stage_decides_the_size_where_a_phase_says_none():
+    override(PHASE % "dataset: books, val_dataset: books, variants: [full]")
+    for preset, variant in (("debug", "small"), ("production", "full")):
+        phase = get_dataset_manager(preset).get_phase_config("P")
+        assert {text.variant for text in phase.configs()} == {variant}
+
+
 def test_debug_phase_names_its_fallback():
     phase = get_dataset_manager().get_phase_config("DEBUG_IMPORTANCE_ABLATION")
     assert phase.fallback.source == "builtin:python-docs"
@@ -180,6 +195,7 @@ def test_relative_source_is_seen_from_its_own_file(tmp_path, monkeypatch):
     monkeypatch.setenv("MDLM_DATASETS", str(other))
     config = get_dataset_manager().get_config("mine", "full")
     assert config.folder == other.parent
+    assert get_dataset_manager().get_config("books").folder is None
     assert config.license == "none"
 
 

@@ -176,6 +176,10 @@ def prepare(
     variant: Size = None,
     preset: Stage = None,
     tokenizer: Pieces = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="S", help="Only train, validation or test."),
+    ] = None,
     config: File = None,
     force: Annotated[
         bool, typer.Option("--force", help="Make it again, even if it is whole.")
@@ -185,6 +189,8 @@ def prepare(
     """Fetch, cut, count and store the text of a data set, or of a phase."""
     manager = manager_of(preset, config)
     found = _find(manager, name, variant, tokenizer)
+    if split is not None:
+        found = _only(found, split)
     from mdlm_atat.datasets.prepare import prepare as make
     from mdlm_atat.datasets.prepare import prepare_phase
 
@@ -199,13 +205,28 @@ def prepare(
         for one in phase.configs():
             print(f"{one.label}: {one.num_tokens:,} tokens in {one.cache_file}")
         return
-    made = [make(one, force=force, tell=tell) for one in found if one.split != "test"]
+    if split is None:  # a test split is prepared when it is asked for
+        found = [one for one in found if one.split != "test"]
+    made = [make(one, force=force, tell=tell) for one in found]
     if as_json:
         print(json.dumps([_record(item) for item in made], indent=2))
         return
     for item in made:
         tokens = f"{item.config.num_tokens:,} tokens in {item.config.cache_file}"
         print(f"{item.config.label}: {item.action}, {tokens}")
+
+
+def _only(found: PhaseConfig | list[DatasetConfig], split: str) -> list[DatasetConfig]:
+    """Return one split of a data set.
+
+    Raises:
+        UnknownNameError: if it has no such split.
+        UsageError: if it is a phase.
+    """
+    if isinstance(found, PhaseConfig):
+        raise UsageError("a phase needs its splits as they are; leave --split out")
+    choose(f"split of '{found[0].name}'", split, [one.split for one in found])
+    return [one for one in found if one.split == split]
 
 
 def _record(done: Prepared) -> dict[str, object]:

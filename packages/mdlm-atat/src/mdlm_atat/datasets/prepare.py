@@ -27,7 +27,14 @@ from mdlm_core.errors import DataError, MissingExtraError
 from mdlm_core.protocols import Tokenizer
 
 from .records import FORMAT, DatasetConfig, PhaseConfig
-from .sources import Source, documents, file_facts, open_source
+from .sources import (
+    NotHereError,
+    Source,
+    documents,
+    file_facts,
+    locate,
+    open_source,
+)
 
 Tell = Callable[[str], None]
 _AT_ONCE = 256  # documents encoded together
@@ -111,8 +118,6 @@ def find_flaw(config: DatasetConfig) -> str | None:
 
 def _source_files(config: DatasetConfig) -> tuple[Path, ...]:
     """Return the files of the source that are here; never asks the network."""
-    from .sources import locate
-
     if config.kind == "builtin" or locate(config) is None:
         return ()
     return open_source(config).files
@@ -127,13 +132,14 @@ def prepare_phase(
     in for both sets. That is told, and kept in `PhaseConfig.replaced`.
 
     Raises:
-        DataError: if a data set cannot be had, and there is no fallback.
+        NotHereError: if a data set cannot be had, and there is no fallback.
         MissingExtraError: likewise.
+        DataError: if text that can be had is not usable.
     """
     tell = tell or (lambda line: None)
     try:
         return _with(phase, phase.dataset, phase.val_dataset, force, tell)
-    except (DataError, MissingExtraError) as error:
+    except (NotHereError, MissingExtraError) as error:
         fallback = phase.fallback
         if fallback is None:
             raise

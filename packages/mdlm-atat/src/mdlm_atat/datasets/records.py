@@ -66,7 +66,7 @@ class DatasetConfig:
     local: str
     """A file that is read instead of the hub where it exists, or nothing."""
     folder: Path | None
-    """The folder of the YAML file that names the source."""
+    """The folder of the YAML file that names the source, if it is the user's."""
     tokenizer: str
     chunk: int
     symbols: str

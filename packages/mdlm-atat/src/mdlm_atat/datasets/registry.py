@@ -74,11 +74,15 @@ def aliases(registry: Registry) -> dict[str, str]:
     return known
 
 
-def base_folder(reader: Reader, dataset: str) -> Path:
-    """Return the folder of the file that says the source of a data set."""
+def base_folder(reader: Reader, dataset: str) -> Path | None:
+    """Return the folder of the file that says the source of a data set.
+
+    None means the file of this package, beside which nobody puts data.
+    """
     place = reader.place(f"datasets.{dataset}.source")
     file, colon, line = place.rpartition(":")
-    return Path(file if colon and line.isdigit() else place).parent
+    path = Path(file if colon and line.isdigit() else place)
+    return None if path == BUILT_IN else path.parent
 
 
 def _check(registry: Registry, reader: Reader) -> None:

@@ -49,6 +49,10 @@ class Source:
     """What is read, for a manifest: without a machine's folders."""
 
 
+class NotHereError(DataError):
+    """Text cannot be had: its file is not here, or the hub cannot be reached."""
+
+
 # ---- where it is ------------------------------------------------------------
 
 
@@ -71,7 +75,7 @@ def locate(config: DatasetConfig) -> Path | None:
     """Return the file, folder or glob that holds a split; None if it is the hub's.
 
     Raises:
-        DataError: if it must be a file and is not there.
+        NotHereError: if it must be a file and is not there.
     """
     if config.kind == "hf":
         if not config.local:
@@ -83,7 +87,7 @@ def locate(config: DatasetConfig) -> Path | None:
         if _exists(place):
             return place
     looked = "', '".join(map(str, places))
-    raise DataError(
+    raise NotHereError(
         f"dataset '{config.label}' is not here: there is no '{path}'; looked for "
         f"'{looked}'. Put it in one of these places, set {DATA} to the folder that "
         f"holds '{path}', or name another place with datasets.{config.name}.source in "
@@ -95,8 +99,9 @@ def open_source(config: DatasetConfig) -> Source:
     """Return the texts of a split.
 
     Raises:
-        DataError: if it is neither here nor can be fetched; the message says what
+        NotHereError: if it is neither here nor can be fetched; the message says what
             to do.
+        DataError: if its files are of two kinds.
         MissingExtraError: if it is on the hub, and the extra ``hf`` is missing.
     """
     if config.kind == "builtin":
@@ -145,8 +150,8 @@ def check_obtainable(config: DatasetConfig) -> None:
     """Refuse a split that cannot be had, as far as that is known without reading it.
 
     Raises:
-        DataError: if its file is not there, or the hub cannot be reached; the message
-            says what to do.
+        NotHereError: if its file is not there, or the hub cannot be reached; the
+            message says what to do.
         MissingExtraError: if it is on the hub, and the extra ``hf`` is missing.
     """
     if config.kind == "builtin" or locate(config) is not None:
@@ -159,7 +164,7 @@ def check_obtainable(config: DatasetConfig) -> None:
     if Path(config.place).expanduser().is_dir() or reachable():
         return
     if not in_hub_cache(config.place):
-        raise DataError(
+        raise NotHereError(
             f"dataset '{config.label}' is on the Hugging Face hub, which cannot be "
             f"reached from here, and not in its cache. {_ways_out(config)}"
         )
@@ -180,7 +185,7 @@ def _open_hub(config: DatasetConfig) -> Source:
         rows = ColumnDocuments(load_rows(asked), config.text_field, config.place)
     except DataError as error:
         message = f"dataset '{config.label}': {error}. {_ways_out(config)}"
-        raise DataError(message) from error
+        raise NotHereError(message) from error
     origin = f"{config.source} {config.subset}".strip()
     return Source(_Rows(rows, config.label), origin=origin)
 
