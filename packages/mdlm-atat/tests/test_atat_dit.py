@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from mdlm_atat.atat_dit import ATATDiT
-from mdlm_atat.config import AtatConfig, ImportanceConfig
+from mdlm_atat.atat_dit import ATATDiT, build
+from mdlm_atat.config import AtatConfig, ATATDiTConfig, ImportanceConfig
 from mdlm_atat.policy import AdaptiveMasking
 from mdlm_atat.sampler import uncertainty_guided
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import resolve
 from mdlm_core.data.batch import Batch
-from mdlm_core.diffusion import LogLinear, Times, corrupt
+from mdlm_core.diffusion import Cosine, LogLinear, Times, corrupt
 from mdlm_core.diffusion.parameterization import subs
 from mdlm_core.errors import ConfigError, UsageError
 from mdlm_core.kernels.noise import Noise, global_seed
@@ -205,6 +205,32 @@ def test_steps_from_1_to_0_are_the_sampler(source, order, entropy_bound):
     )
     assert torch.equal(again, expected)
     assert (doubt == 0).all()
+
+
+def test_steps_ask_a_model_that_sees_t_as_the_sampler_does(source):
+    config = ATATDiTConfig(blocks=1, width=32, heads=2, time_conditioned=True)
+    tokenizer = source.tokenizer
+    with global_seed(Noise(0)), torch.no_grad():
+        backbone = build(
+            config,
+            vocab_size=tokenizer.vocab_size,
+            mask_id=tokenizer.mask_id,
+            length=source.length,
+        )
+        for parameter in backbone.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    model = ATATDiT(backbone, UniformMasking(), schedule=Cosine()).eval()
+    canvas = tiny_canvas(rows(source), tokenizer.mask_id)
+    expected = uncertainty_guided(
+        Denoiser(backbone), canvas, schedule=Cosine(), noise=Noise(4), steps=4
+    )
+    batch = canvas
+    for step in range(4):
+        tokens, _ = model.uncertainty_guided_sample_step(
+            batch, 1 - step / 4, 1 / 4, tokenizer.mask_id, noise=Noise(4)
+        )
+        batch = batch.with_tokens(tokens)
+    assert torch.equal(tokens, expected.tokens)
 
 
 def test_a_step_counts_each_row_by_itself(source):

@@ -325,12 +325,14 @@ def test_the_catalog_s_sampler_has_its_settings_bound():
     config = UncertaintyConfig(
         steps=2, order="uncertain_first", score="margin", batch_size=2
     )
-    sampler, table, canvas = build(config), Table(LENGTH), blank(6)
+    sampler, table, canvas = build(config), Table(LENGTH, seed=3), blank(60)
     assert isinstance(sampler, UncertaintyGuidedSampler)
     given = {"schedule": LogLinear(), "noise": Noise(0)}
     found = sampler(Denoiser(table), canvas, **given)
     expected = sample(table, canvas, steps=2, order="uncertain_first", score="margin")
     assert torch.equal(found.tokens, expected.tokens)
+    other = sample(table, canvas, steps=2, order="uncertain_first")
+    assert not torch.equal(found.tokens, other.tokens)
     assert (sampler(Denoiser(table), canvas, steps=4, **given).nfe == 4).all()
     bound = build(UncertaintyConfig(entropy_bound=math.inf))
     assert (bound(Denoiser(table), canvas, **given).nfe == 1).all()
