@@ -8,9 +8,9 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from mdlm_core.data import cache as cache_module
+from mdlm_core import cache as cache_module
+from mdlm_core.cache import cache_folder, cached, write_atomic
 from mdlm_core.data import packing
-from mdlm_core.data.cache import cache_folder, cached, write_atomic
 from mdlm_core.data.packing import Packed, pack, token_dtype
 from mdlm_core.data.split import SPLITS, is_held_out, survey
 from mdlm_core.data.tokenizers import ByteTokenizer

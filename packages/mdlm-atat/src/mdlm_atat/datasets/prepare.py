@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mdlm_core.data.cache import write_atomic
+from mdlm_core.cache import write_atomic
 from mdlm_core.data.files import JsonlDocuments
 from mdlm_core.data.packing import encode_documents, pack
 from mdlm_core.data.source import PackedSource

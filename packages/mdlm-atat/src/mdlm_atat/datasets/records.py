@@ -12,14 +12,12 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from hashlib import sha256
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import mdlm_core
+from mdlm_core.cache import cache_folder
 from mdlm_core.errors import DataError
 
 FORMAT = 1
@@ -28,21 +26,7 @@ FORMAT = 1
 
 def cache_place() -> Path:
     """Return the folder of the cache files, whether it exists or not."""
-    folder: Path = _cache_module().cache_folder()
-    return folder / "atat"
-
-
-@cache
-def _cache_module() -> ModuleType:
-    """Return core's `data.cache`, loaded alone: its package imports torch."""
-    (folder,) = mdlm_core.__path__
-    path = Path(folder, "data", "cache.py")
-    spec = spec_from_file_location(f"{__package__}.core_cache", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return cache_folder() / "atat"
 
 
 @dataclass(frozen=True, kw_only=True)

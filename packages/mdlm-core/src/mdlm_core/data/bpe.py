@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from mdlm_core.cache import cached, write_atomic
 from mdlm_core.errors import ConfigError, DataError
 
-from .cache import cached, write_atomic
 from .hub import require
 from .tokenizers import check_ids, decode_around_masks, save_definition, utf8
 

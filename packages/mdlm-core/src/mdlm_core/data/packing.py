@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mdlm_core.cache import cached
 from mdlm_core.protocols import Tokenizer
 
-from .cache import cached
 from .split import SplitFacts
 
 _PAYS = 2**20  # bytes of text from which tokens are kept on disk

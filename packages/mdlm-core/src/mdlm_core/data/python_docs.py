@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+from mdlm_core.cache import cached
 from mdlm_core.config.components import PythonDocsConfig
 from mdlm_core.errors import DataError
 
-from .cache import cached
 from .source import PackedSource
 
 _FORMAT = 1

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mdlm_core.cache import write_atomic
 from mdlm_core.errors import ConfigError, DataError, PluginError
 from mdlm_core.hooks import ENTRY_POINT_GROUP
 from mdlm_core.protocols import Tokenizer
 from mdlm_core.refs import Ref
-
-from .cache import write_atomic
 
 DEFINITION = "mdlm_tokenizer.json"
 """The file of a saved tokenizer that says which kind it is."""
