@@ -31,7 +31,9 @@ def test_components_are_declared_with_their_settings(hook):
     assert {spec.name: spec.config.load() for spec in hook()} == DECLARED[hook]
 
 
-@pytest.mark.parametrize("spec", plugin.mdlm_presets(), ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", list(plugin.mdlm_presets()), ids=lambda spec: spec.name
+)
 def test_every_preset_can_be_read(spec):
     run = resolve(load_catalog(), preset=spec.name).config
     assert run.masking.name == "atat"
