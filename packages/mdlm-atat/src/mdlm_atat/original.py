@@ -32,6 +32,8 @@ class Original:
     """Our assignments ``path=value``, in the order of the command line."""
     needs: tuple[str, ...]
     """Switches that were turned on, of `original_keys.NEEDS`."""
+    off: tuple[str, ...]
+    """Those of `sets` that switch a part of the method off."""
 
 
 def translate(arguments: Iterable[str], ours: Collection[str] = ()) -> Original:
@@ -50,6 +52,7 @@ def translate(arguments: Iterable[str], ours: Collection[str] = ()) -> Original:
     fractions: dict[str, str] = {}
     sets: list[str] = []
     needs: list[str] = []
+    off: list[str] = []
     for argument in arguments:
         key, value = _assignment(argument)
         if key in SPECIAL:
@@ -59,9 +62,12 @@ def translate(arguments: Iterable[str], ours: Collection[str] = ()) -> Original:
         if name in _FRACTIONS:
             fractions[name] = value
         elif name is not None:
-            sets += _apply(key, KEYS[name], value)
+            found = _apply(key, KEYS[name], value)
+            sets += found
             switch = name.removeprefix("model.")
-            if switch in NEEDS and value.lower() == "true":
+            if switch in NEEDS and found:
+                off += found
+            elif switch in NEEDS:
                 needs.append(switch)
         elif reason := _declined(key):
             raise UsageError(f"'{key}' is not taken: {reason}")
@@ -77,6 +83,7 @@ def translate(arguments: Iterable[str], ours: Collection[str] = ()) -> Original:
         chosen.get("preset"),
         tuple(sets),
         tuple(needs),
+        tuple(off),
     )
 
 

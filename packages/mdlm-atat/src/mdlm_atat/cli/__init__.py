@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-
 import typer
+
+from . import datasets
+from .ablate import ablate
+from .evaluate import evaluate
+from .train import train
+from .validate import validate
 
 __all__ = ["app"]
 
@@ -15,9 +18,8 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Adaptive time-aware masking: check, compare, measure, train, data sets.",
 )
-
-for _name in ("validate", "train", "ablate", "evaluate"):
-    if find_spec(f"mdlm_atat.cli.{_name}") is not None:
-        app.command(_name)(getattr(import_module(f"mdlm_atat.cli.{_name}"), _name))
-if find_spec("mdlm_atat.cli.datasets") is not None:
-    app.add_typer(import_module("mdlm_atat.cli.datasets").app, name="datasets")
+app.command("validate")(validate)
+app.command("train")(train)
+app.command("ablate")(ablate)
+app.command("evaluate")(evaluate)
+app.add_typer(datasets.app, name="datasets")

@@ -1,0 +1,323 @@
+"""Checks 2 and 3: the data are there, whole and apart; tokens are what they seem.
+
+Where the data of a phase cannot be had, that fails, and the text that comes with
+Python stands in for them in the checks that follow.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from mdlm_atat.datasets import DatasetConfig, PhaseConfig
+from mdlm_atat.datasets.overlap import WORDS, find_overlap
+from mdlm_atat.datasets.prepare import prepare
+from mdlm_atat.datasets.sources import check_obtainable, locate
+from mdlm_core.data.files import JsonlDocuments
+from mdlm_core.data.python_docs import python_documents
+from mdlm_core.data.split import survey
+from mdlm_core.errors import DataError, MdlmError, MissingExtraError
+from mdlm_core.protocols import Tokenizer
+
+from .report import Finding, failed, passed, skipped, warned
+from .subject import STAND_IN, Subject
+
+OVERLAP = 0.01
+"""The share of held-out text that may stand in the training text."""
+_TEXTS = 200
+_ROWS = 256
+_PIECES = 8
+
+
+# ---- check 2 ----------------------------------------------------------------
+
+
+def data(subject: Subject) -> Iterator[Finding]:
+    """Find, prepare and open the data; look at sizes, hashes and overlap."""
+    if any(text.partition("=")[0].strip() == "data.name" for text in subject.sets):
+        yield from _opened(subject)
+        yield skipped("the data are set by hand; overlap is not looked for")
+        return
+    found = list(_obtain(subject))
+    yield from found
+    if any(finding.status == "fail" for finding in found):
+        yield _stand_in(subject)
+        return
+    if not all(one.fresh().measured for one in subject.phase.configs()):
+        yield _stand_in(subject)
+        return
+    yield from _sizes(subject.phase)
+    yield from _overlap(subject.phase)
+    yield from _opened(subject)
+
+
+def _obtain(subject: Subject) -> Iterator[Finding]:
+    """Prepare what is at hand; say what is not."""
+    phase, why = subject.phase, ""
+    for one in phase.configs():
+        try:
+            check_obtainable(one)
+        except (DataError, MissingExtraError) as error:
+            why = why or str(error)
+    if why and phase.fallback is None:
+        yield failed(
+            why,
+            f"prepare them where there is a network (mdlm atat datasets prepare "
+            f"{phase.id}), or choose a phase whose data are here, such as "
+            "CPU_IMPORTANCE_ABLATION",
+        )
+        return
+    if why:
+        assert phase.fallback is not None
+        name = f"{phase.fallback.name} ({phase.fallback.variant})"
+        phase = replace(
+            phase, dataset=phase.fallback, val_dataset=phase.fallback_val, replaced=why
+        )
+        subject.phase = phase
+        yield warned(
+            f"{name} stands in: {why}",
+            "numbers are those of the fallback; say so beside them",
+        )
+    done = []
+    for one in phase.configs():
+        if not one.fresh().measured and not _at_hand(one):
+            yield warned(
+                f"{one.label} can be had from the hub, and is not prepared",
+                f"mdlm atat datasets prepare {one.name} --variant {one.variant}",
+            )
+            return
+        result = prepare(one)
+        done.append(result.config)
+        if result.action == "rebuilt":
+            yield warned(f"{one.label}: {result.reason}; it was built again")
+    subject.phase = replace(
+        phase, dataset=done[0], val_dataset=done[1] if len(done) > 1 else None
+    )
+
+
+def _at_hand(config: DatasetConfig) -> bool:
+    return config.kind == "builtin" or locate(config) is not None
+
+
+def _sizes(phase: PhaseConfig) -> Iterator[Finding]:
+    for one in phase.configs():
+        assert one.manifest is not None
+        text = (
+            f"{one.label}: {one.num_tokens:,} tokens in {one.manifest['documents']:,} "
+            f"documents, sha256 {one.manifest['sha256'][:12]} as in its manifest"
+        )
+        short = one.max_tokens is not None and one.num_tokens < one.max_tokens // 2
+        if short:
+            yield warned(
+                f"{text}; its budget is {one.max_tokens:,}",
+                "the source holds no more; choose a smaller variant, or another set",
+            )
+        else:
+            yield passed(text)
+
+
+def _overlap(phase: PhaseConfig) -> Iterator[Finding]:
+    """Look for runs of held-out words in the training text."""
+    with tempfile.TemporaryDirectory() as folder:
+        train, val = _files(phase, Path(folder))
+        try:
+            found = find_overlap(train, val)
+        except DataError as error:
+            yield failed(str(error))
+            return
+    text = (
+        f"{found.share:.2%} of {found.runs:,} runs of {WORDS} held-out words stand in "
+        f"the training text"
+    )
+    if found.searched < 1:
+        text += f", of which {found.searched:.0%} was read"
+    if found.share == 0:
+        yield passed(text)
+        return
+    text += f', such as "{found.example[:60]}..."'
+    if phase.replaced and found.share > OVERLAP:
+        yield warned(
+            text,
+            "numbers on this fallback are too low; they show that a run works, no more",
+        )
+    elif found.share > OVERLAP:
+        yield failed(
+            text,
+            "take the repeated documents out of one of the two, or measure on another "
+            "data set (val_dataset of the phase)",
+        )
+    else:
+        yield warned(text, f"at most {OVERLAP:.0%} is let pass; know it")
+
+
+def _files(phase: PhaseConfig, folder: Path) -> tuple[Path, Path]:
+    """Return the files of training and of held-out text."""
+    if phase.val_dataset is not None:
+        return phase.dataset.cache_file, phase.val_dataset.cache_file
+    texts = JsonlDocuments([phase.dataset.cache_file])
+    found = survey(texts, phase.dataset.holdout)
+    paths = []
+    for split in ("train", "validation"):
+        path = folder / f"{split}.jsonl"
+        with path.open("w", encoding="utf-8") as file:
+            for text in found.select(texts, split):
+                file.write(json.dumps({"text": text}) + "\n")
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def _opened(subject: Subject) -> Iterator[Finding]:
+    """Open the data as a run does, and count rows."""
+    config = subject.config(subject.variants[0])
+    source = subject.data
+    rows, held_out = source.size("train"), source.size("validation")
+    if rows is None:
+        yield passed("the data are a stream; their rows are not counted")
+        return
+    next(iter(source.batches("train", size=config.train.batch_size, seed=0)))
+    passes = config.train.steps * config.train.batch_size / rows
+    yield passed(
+        f"{rows:,} rows of {source.length} tokens to learn from, {held_out:,} held "
+        f"out; a run goes over them {passes:.1f} times"
+    )
+
+
+def _stand_in(subject: Subject) -> Finding:
+    """Take the text that comes with Python from here on."""
+    tokenizer = subject.phase.tokenizer
+    subject.stand_in(subject.phase.length, tokenizer)
+    try:
+        subject.open()
+    except MdlmError:
+        tokenizer = "byte"
+        subject.stand_in(subject.phase.length, tokenizer)
+        subject.open()
+    return skipped(
+        f"the checks that follow are made on {STAND_IN} with the tokenizer {tokenizer}"
+    )
+
+
+# ---- check 3 ----------------------------------------------------------------
+
+
+def tokens(subject: Subject) -> Iterator[Finding]:
+    """Encode and decode real text; look for the mask in the data."""
+    source = subject.data
+    tokenizer = source.tokenizer
+    if subject.stands_in and tokenizer.name != subject.phase.tokenizer:
+        yield failed(
+            f"the tokenizer {subject.phase.tokenizer} of the phase cannot be had here",
+            "install mdlm-core[hf] and fetch it once with a network, or set a folder "
+            "that holds it: --set data.tokenizer=FOLDER",
+        )
+    yield _round_trip(tokenizer, _texts(subject))
+    yield from _ids(subject)
+    yield from _vocabulary(subject)
+
+
+def _texts(subject: Subject) -> list[str]:
+    if subject.stands_in or not subject.phase.dataset.cache_file.is_file():
+        texts: Iterable[str] = python_documents()
+    else:
+        texts = JsonlDocuments([subject.phase.dataset.cache_file])
+    return [text[:2000] for text in islice(texts, _TEXTS)]
+
+
+def _round_trip(tokenizer: Tokenizer, texts: list[str]) -> Finding:
+    """Return what becomes of text that is encoded and decoded again."""
+    different, spaces, size = 0, 0, 0
+    example = ""
+    for text in texts:
+        ids = tokenizer.encode(text)
+        size += len(ids)
+        if tokenizer.mask_id in ids:
+            return failed(
+                f"'{tokenizer.name}' writes the mask id {tokenizer.mask_id} for text",
+                "give the mask an id of its own",
+            )
+        again = tokenizer.decode(ids)
+        if again != text:
+            different += 1
+            spaces += again.split() == text.split()
+            example = example or _where(text, again)
+    told = f"{len(texts)} texts of the data, {size:,} tokens, with '{tokenizer.name}'"
+    if not different:
+        return passed(f"{told}: decoding gives the text back")
+    if spaces == different:
+        return warned(
+            f"{told}: in {different} the spaces differ after decoding, {example}",
+            "bits per byte are those of the text as it was",
+        )
+    return failed(
+        f"{told}: {different} differ after decoding, {example}",
+        "take a tokenizer that loses nothing, such as byte; perplexities of a lossy "
+        "one describe another text",
+    )
+
+
+def _where(text: str, again: str) -> str:
+    pairs = enumerate(zip(text, again, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), min(len(text), len(again)))
+    near = slice(max(at - 5, 0), at + 10)
+    return f"such as {text[near]!r} and {again[near]!r}"
+
+
+def _ids(subject: Subject) -> Iterator[Finding]:
+    """Look at the ids of rows of both splits."""
+    source = subject.data
+    mask, size = source.tokenizer.mask_id, source.tokenizer.vocab_size
+    seen = masks = outside = 0
+    for split in ("train", "validation"):
+        rows = min(source.size(split) or _ROWS, _ROWS)
+        pieces = source.batches(split, size=rows, seed=0)
+        for batch in islice(pieces, 1 if split == "train" else _PIECES):
+            ids = batch.tokens[batch.free]
+            seen += len(ids)
+            masks += int((ids == mask).sum())
+            outside += int(((ids < 0) | (ids >= size)).sum())
+    if masks:
+        yield failed(
+            f"the mask id {mask} stands {masks} times in {seen:,} tokens of the data",
+            "a masked token would be learned as text; give the mask an id of its own",
+        )
+    if outside:
+        yield failed(
+            f"{outside} of {seen:,} ids of the data are not in 0 to {size - 1}",
+            "the data were made with another tokenizer; prepare them again",
+        )
+    if not masks and not outside:
+        yield passed(
+            f"the mask id {mask} is in none of {seen:,} tokens, and all ids are in "
+            f"0 to {size - 1}"
+        )
+
+
+def _vocabulary(subject: Subject) -> Iterator[Finding]:
+    """Compare the tokenizer's vocabulary with that of the model."""
+    config = subject.config(subject.variants[0])
+    tokenizer = subject.data.tokenizer
+    backbone = subject.module(config).backbone
+    facts = [
+        ("ids", getattr(backbone, "vocab_size", None), tokenizer.vocab_size),
+        ("the mask id", getattr(backbone, "mask_id", None), tokenizer.mask_id),
+    ]
+    if isinstance(head := getattr(backbone, "head", None), torch.nn.Linear):
+        facts.append(("rows of the head", head.out_features, tokenizer.vocab_size))
+    wrong = [
+        f"{what}: {model} in the model, {data} in the tokenizer"
+        for what, model, data in facts
+        if model != data
+    ]
+    if wrong:
+        yield failed("; ".join(wrong), "build the model for the data's tokenizer")
+    else:
+        yield passed(
+            f"{tokenizer.vocab_size} ids, mask {tokenizer.mask_id}, in the model as in "
+            "the tokenizer"
+        )
