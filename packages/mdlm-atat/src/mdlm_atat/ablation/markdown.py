@@ -261,8 +261,60 @@ def _policy(report: dict[str, Any]) -> str:
 
 
 def _quality(report: dict[str, Any]) -> str:
-    del report
-    return ""
+    found = [entry for entry in _known(report) if entry["quality"]]
+    if not found:
+        return ""
+    shares = next(
+        line["infilling"]
+        for entry in found
+        for line in entry["quality"]
+        if line["infilling"]
+    )
+    head = (
+        "variant",
+        "order",
+        "steps",
+        "evaluations",
+        "judge, nats/token",
+        "unigram entropy",
+        "distinct-2",
+        *(f"infilling at {float(share):.0%}" for share in shares),
+    )
+    rows = []
+    for entry in found:
+        for line in entry["quality"]:
+            infilling = line["infilling"] or {}
+            rows.append(
+                [
+                    f"`{entry['name']}`",
+                    line["order"].replace("_", " "),
+                    _budget(line),
+                    number(line["nfe"], 1),
+                    number(line["judge_nats"], 3),
+                    number(line["unigram_entropy"], 3),
+                    number(line["distinct"][1], 3),
+                    *(
+                        number(infilling.get(share, {}).get("accuracy"), 3)
+                        for share in shares
+                    ),
+                ]
+            )
+    return _section(
+        "Samples",
+        "From the first seed. How probable an n-gram model of the training text finds "
+        "samples, how varied they are, and how many hidden tokens of held-out rows are guessed, against "
+        "the evaluations of the model that a sample costs. The bound says nothing "
+        "about these samplers, except for the order random. A low judge's loss with "
+        "low entropy is repetition; held-out text is the measure of both.",
+        _table(head, rows),
+    )
+
+
+def _budget(line: dict[str, Any]) -> str:
+    """Return the number of steps, or the entropy bound in its place."""
+    if line["entropy_bound"] is not None:
+        return f"gamma = {line['entropy_bound']:g}"
+    return DASH if line["steps"] is None else str(line["steps"])
 
 
 def _curves(report: dict[str, Any]) -> str:

@@ -327,6 +327,87 @@ def importance(report: dict[str, Any]) -> Figure | None:
     return figure
 
 
+# ---- samples ---------------------------------------------------------------------
+
+
+def _samples(
+    report: dict[str, Any], label: str, what: str, value: Callable[..., float | None]
+) -> Figure | None:
+    """Draw one panel for each variant and one line for each order."""
+    found = [entry for entry in _known(report) if entry["quality"]]
+    if not found:
+        return None
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(found))
+    lines = -(-len(found) // columns)
+    figure = Figure(figsize=(3.1 * columns + 1.6, 2.8 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in list(grid.flat)[len(found) :]:
+        axes.set_visible(False)
+    labels: dict[str, Any] = {}
+    for axes, entry in zip(grid.flat, found, strict=False):
+        orders = dict.fromkeys(line["order"] for line in entry["quality"])
+        for index, order in enumerate(orders):
+            points = [line for line in entry["quality"] if line["order"] == order]
+            name = order.replace("_", " ")
+            if points[0]["nfe"] is None:  # the text itself
+                level = value(points[0])
+                if level is not None:
+                    labels[name] = axes.axhline(level, color="0.4", linestyle="--")
+                continue
+            points.sort(key=lambda line: line["nfe"])
+            (labels[name],) = axes.plot(
+                [line["nfe"] for line in points],
+                [value(line) for line in points],
+                color=COLOURS[index % len(COLOURS)],
+                marker=MARKS[index % len(MARKS)],
+                markersize=4,
+                linewidth=1.2,
+            )
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_title(entry["name"])
+        axes.set_xlabel("evaluations of a sample")
+    for line in grid:
+        line[0].set_ylabel(label)
+    figure.legend(
+        list(labels.values()), list(labels), title="order", loc="outside right center"
+    )
+    figure.suptitle(f"{report['phase']}: {what}", fontsize=10)
+    return figure
+
+
+def samples(report: dict[str, Any]) -> Figure | None:
+    """Draw what the n-gram judge says of samples, against their cost."""
+    return _samples(
+        report,
+        "judge, nats/token",
+        "samples under an n-gram judge",
+        lambda line: line["judge_nats"],
+    )
+
+
+def entropy(report: dict[str, Any]) -> Figure | None:
+    """Draw the unigram entropy of samples, which falls when they repeat themselves."""
+    return _samples(
+        report,
+        "unigram entropy, nats",
+        "variety of samples",
+        lambda line: line["unigram_entropy"],
+    )
+
+
+def infilling(report: dict[str, Any]) -> Figure | None:
+    """Draw how many of the hidden half of held-out rows are guessed."""
+    return _samples(
+        report,
+        "accuracy",
+        "infilling, half of the tokens hidden",
+        lambda line: line["infilling"] and line["infilling"]["0.5"]["accuracy"],
+    )
+
+
 PLOTS: dict[str, Plot] = {
     "differences": differences,
     "curves-by-step": curves_by_step,
@@ -335,5 +416,8 @@ PLOTS: dict[str, Plot] = {
     "loss-by-hidden-share": loss_by_time,
     "mask-rates": mask_rates,
     "importance": importance,
+    "samples": samples,
+    "samples-entropy": entropy,
+    "infilling": infilling,
 }
 """File name -> figure."""

@@ -116,7 +116,7 @@ def _entry(
         "curve": _curve([row["curve"] for row in rows]),
         "diagnostics": _diagnostics([row["diagnostics"] for row in rows]),
         "own_bound": _own([row["own_bound"] for row in rows]),
-        "quality": [row["quality"] for row in rows if row["quality"] is not None],
+        "quality": _quality([row["quality"] for row in rows]),
     }
     if name != BASELINE:
         entry["difference"] = _difference(rows, base)
@@ -273,6 +273,36 @@ def _own(found: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
         "nats_sd": stdev(nats) if len(nats) > 1 else None,
         "nats_se": fmean(values["nats_se"] for values in there),
         "runs": len(nats),
+    }
+
+
+def _quality(found: Sequence[list[dict[str, Any]] | None]) -> list[dict[str, Any]]:
+    """Return the table of samples, averaged over the seeds that have one."""
+    tables = [table for table in found if table]
+    return [
+        {
+            **{name: lines[0][name] for name in ("order", "steps", "entropy_bound")},
+            "nfe": _mean([line["nfe"] for line in lines]),
+            "judge_nats": _mean([line["judge_nats"] for line in lines]),
+            "unigram_entropy": _mean([line["unigram_entropy"] for line in lines]),
+            "distinct": _means([line["distinct"] for line in lines]),
+            "infilling": _infilling([line["infilling"] for line in lines]),
+        }
+        for lines in zip(*tables, strict=True)
+    ]
+
+
+def _infilling(found: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Return accuracy and evaluations for each hidden share; None for held-out text."""
+    there = [values for values in found if values is not None]
+    if not there:
+        return None
+    return {
+        share: {
+            name: _mean([values[share][name] for values in there])
+            for name in ("accuracy", "nfe")
+        }
+        for share in there[0]
     }
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,8 @@ class Ablation:
         """What identifies how rows are scored."""
         manifest = self.held_out.manifest if self.held_out else None
         text = {"text": manifest["sha256"]} if manifest else {}
-        return digest({**self.scoring.plain(), **asdict(self.extras), **text})
+        extras = asdict(self.extras) if self.extras.quality else {}
+        return digest({**self.scoring.plain(), **extras, **text})
 
     # ---- what is to be done ------------------------------------------------------
 
@@ -113,6 +114,11 @@ class Ablation:
             }
         )
 
+    def extras_of(self, job: Job) -> Extras:
+        """Return what is measured besides: samples of the first seed alone."""
+        first = job.seed == self.jobs[0].seed
+        return replace(self.extras, quality=self.extras.quality and first)
+
     # ---- what is done ------------------------------------------------------------
 
     def run_folder(self, job: Job) -> Path:
@@ -166,7 +172,7 @@ class Ablation:
                 job.config,
                 self.run_folder(job),
                 self.scoring,
-                extras=self.extras,
+                extras=self.extras_of(job),
                 held_out=self.held_out,
                 device=self.device,
                 catalog=self.catalog,
@@ -221,7 +227,7 @@ class _Process:
             "folder": str(owner.run_folder(job)),
             "result": str(self._result),
             "scoring": owner.scoring.plain(),
-            "extras": asdict(owner.extras),
+            "extras": asdict(owner.extras_of(job)),
             "held_out": None if owner.held_out is None else asdict(owner.held_out),
             "device": owner.device,
             "imports": list(owner.imports),

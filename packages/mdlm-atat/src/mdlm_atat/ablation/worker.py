@@ -27,6 +27,7 @@ from mdlm_atat import __version__
 from mdlm_atat.datasets import DatasetConfig
 from mdlm_atat.datasets.prepare import validation_source
 from mdlm_atat.own_bound import own_bound
+from mdlm_atat.quality import quality_against_nfe
 from mdlm_core.catalog import Catalog, load_catalog
 from mdlm_core.config import RunConfig, read_run
 from mdlm_core.errors import MdlmError, UsageError
@@ -49,7 +50,13 @@ class Extras:
     """What is measured besides the uniform bound."""
 
     quality: bool = False
-    """Samples of every order at several numbers of steps."""
+    """Samples in every order at several numbers of steps."""
+    samples: int = 64
+    """How many of each."""
+    steps: tuple[int, ...] = (8, 32, 128)
+    """Numbers of steps; at most one for each token."""
+    entropy_bounds: tuple[float, ...] = (0.1, 1.0)
+    """In nats; for each order, in addition."""
 
 
 class Stopped(Exception):
@@ -154,7 +161,7 @@ def measure(
         },
         "diagnostics": diagnose(run, scoring, measured=measured),
         "own_bound": _own_bound(run, scoring, measured),
-        "quality": None,
+        "quality": _quality(run, scoring, measured, extras),
     }
 
 
@@ -244,6 +251,25 @@ def _own_bound(
     return asdict(found)
 
 
+def _quality(
+    run: LoadedRun, scoring: Scoring, measured: DataSource, extras: Extras
+) -> list[dict[str, Any]] | None:
+    """Return samples' quality against their cost; None if it was not asked for."""
+    if not extras.quality:
+        return None
+    return quality_against_nfe(
+        run.backbone,
+        run.source,
+        schedule=run.schedule,
+        policy=getattr(run.module, "policy", None),
+        measured=measured,
+        steps=sorted({min(count, run.source.length) for count in extras.steps}),
+        entropy_bounds=extras.entropy_bounds,
+        num=extras.samples,
+        seed=scoring.seed,
+    )
+
+
 # ---- in a process of its own -----------------------------------------------------
 
 
@@ -257,7 +283,7 @@ def main(path: Path) -> None:
             read_run(Path(job["config"]), catalog),
             Path(job["folder"]),
             Scoring(**job["scoring"]),
-            extras=Extras(**job["extras"]),
+            extras=_extras(job["extras"]),
             held_out=_dataset(job["held_out"]),
             device=job["device"],
             catalog=catalog,
@@ -268,6 +294,12 @@ def main(path: Path) -> None:
     temporary = place.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
     os.replace(temporary, place)
+
+
+def _extras(values: dict[str, Any]) -> Extras:
+    """Return what JSON has made plain."""
+    lists = ("steps", "entropy_bounds")
+    return Extras(**{**values, **{name: tuple(values[name]) for name in lists}})
 
 
 def _dataset(values: dict[str, Any] | None) -> DatasetConfig | None:

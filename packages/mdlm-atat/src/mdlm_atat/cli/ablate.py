@@ -15,6 +15,7 @@ from mdlm_core.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
     from mdlm_atat.ablation.plan import Job, Phase
+    from mdlm_atat.ablation.worker import Extras
     from mdlm_atat.datasets import DatasetConfig
 
 TINY_ROWS, TINY_DRAWS = 32, 4
@@ -56,7 +57,7 @@ def ablate(
         int | None, typer.Option(metavar="N", help="Draws for each window.")
     ] = None,
     quality: Annotated[
-        bool, typer.Option("--quality", help="Also sample with every order.")
+        bool, typer.Option("--quality", help="Also sample in every order (first seed).")
     ] = False,
     plots: Annotated[
         bool, typer.Option("--plots/--no-plots", help="Draw the figures.")
@@ -116,7 +117,7 @@ def ablate(
     from mdlm_atat.ablation.report import write_report
     from mdlm_atat.ablation.run import ablate as run
     from mdlm_atat.ablation.score import Scoring
-    from mdlm_atat.ablation.worker import Extras, Stopped
+    from mdlm_atat.ablation.worker import Stopped
 
     stopped: Stopped | None = None
     try:
@@ -125,7 +126,7 @@ def ablate(
             replace(wanted, sets=tuple(common), note=note),
             out,
             scoring=Scoring(rows=windows, draws=each),
-            extras=Extras(quality=quality),
+            extras=_extras(quality, tiny),
             held_out=held_out,
             sets=given,
             tiny=tiny,
@@ -174,6 +175,14 @@ def _phase(
         following = max(chosen, default=-1) + 1
         chosen = [*chosen, *range(following, following + seeds)][:seeds]
     return Phase(name=name, preset=preset, variants=names, seeds=tuple(chosen))
+
+
+def _extras(quality: bool, tiny: bool) -> Extras:
+    from mdlm_atat.ablation.worker import Extras
+
+    if not tiny:
+        return Extras(quality=quality)
+    return Extras(quality=quality, samples=4, steps=(2, 8), entropy_bounds=(1.0,))
 
 
 def _plan(jobs: Sequence[Job]) -> None:
