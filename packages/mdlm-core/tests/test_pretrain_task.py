@@ -83,6 +83,20 @@ def test_the_loss_is_the_objective(t_sampling):
     assert int(found.count) == int(batch.free.sum())
 
 
+class Choosy(Weighted):
+    """A policy that cannot work with most schedules."""
+
+    def check(self, schedule):
+        if not isinstance(schedule, Cosine):
+            raise ConfigError("only cosine")
+
+
+def test_a_policy_can_refuse_a_schedule_before_training():
+    MaskedDiffusion(learned(), schedule=Cosine(), policy=Choosy())
+    with pytest.raises(ConfigError, match="only cosine"):
+        MaskedDiffusion(learned(), schedule=LogLinear(), policy=Choosy())
+
+
 class Curious(Weighted):
     """A policy that wants to know how wrong the model is."""
 

@@ -41,6 +41,9 @@ class MaskedDiffusion(nn.Module):
         self.policy = policy
         self.t_sampling = t_sampling
         self.t_min = t_min
+        check = getattr(policy, "check", None)
+        if check is not None:
+            check(schedule)
 
     def forward(self, batch: Batch, draw: Draw) -> Loss:
         """Return the training loss of `batch`: corrupt, restore, compare.
