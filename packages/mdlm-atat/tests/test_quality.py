@@ -3,11 +3,13 @@
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
-from mdlm_atat.atat_dit import ATATDiT
+from mdlm_atat.atat_dit import ATATDiT, build
+from mdlm_atat.judge import NGramJudge
 from mdlm_atat.measures import distinct, infilling_accuracy, unigram_entropy
 from mdlm_atat.quality import HELD_OUT, quality_against_nfe, usable_orders
 from mdlm_core.data.batch import Batch
@@ -15,6 +17,7 @@ from mdlm_core.diffusion import LogLinear
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels.noise import Noise, global_seed
 from mdlm_core.samplers import Denoiser
+from mdlm_core.tasks.held_out import held_out
 from mdlm_core.testing import tiny_source
 
 from .table import MASK, Table
@@ -157,6 +160,55 @@ def test_the_judge_prefers_the_text_to_a_model_that_knows_nothing(model):
     text, drawn = table(model, num=12, orders=["random"], steps=[16])
     assert text["judge_nats"] < drawn["judge_nats"] - 0.3
     assert text["distinct"][0] <= 11 / (12 * 16)
+    assert drawn["unigram_entropy"] > 1.5  # drawn, not the most probable each time
+
+
+def test_ids_without_a_token_are_never_drawn(model):
+    """The judge would refuse them."""
+    tokenizer = tiny_source().tokenizer
+    backbone = build(
+        model.backbone.config,
+        vocab_size=tokenizer.vocab_size + 40,
+        mask_id=tokenizer.mask_id,
+        length=16,
+    )
+    wide = ATATDiT(backbone.eval(), model.policy)
+    assert len(table(wide, orders=["random"], steps=[4])) == 2
+
+
+class HalfFrozen:
+    """A source whose rows end in a frozen half."""
+
+    def __init__(self):
+        self.source = tiny_source()
+        self.length, self.tokenizer = self.source.length, self.source.tokenizer
+
+    def size(self, split):
+        return self.source.size(split)
+
+    def batches(self, split, **settings):
+        for batch in self.source.batches(split, **settings):
+            frozen = torch.arange(batch.length).expand(batch.tokens.shape) >= 8
+            yield replace(batch, frozen=frozen)
+
+
+def test_the_judge_counts_what_is_free_in_one_epoch(model):
+    source = HalfFrozen()
+    [text] = quality_against_nfe(
+        model.backbone, source, schedule=model.schedule, orders=[], num=5
+    )
+    size = source.size("train")
+    epoch = next(source.batches("train", size=size, seed=0))
+    judge = NGramJudge.train(
+        epoch.tokens.numpy(),
+        vocab_size=source.tokenizer.vocab_size,
+        mask_id=source.tokenizer.mask_id,
+        keep=epoch.free.numpy(),
+    )
+    shown = torch.cat([batch.tokens for batch in held_out(source, 5, at_once=5)])
+    assert len(shown) == 5
+    expected = judge.nll(shown.numpy()).mean()
+    assert text["judge_nats"] == pytest.approx(expected)
 
 
 def test_the_seed_decides_the_table(model):

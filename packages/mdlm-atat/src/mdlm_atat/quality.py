@@ -109,7 +109,7 @@ def quality_against_nfe(
     length = source.length if length is None else length
     device = _device(backbone)
     clean = _held_out(measured or source, num).to(device)
-    judge = _judge(source, backbone, judge_tokens)
+    judge = _judge(source, judge_tokens)
     beyond = range(source.tokenizer.vocab_size, backbone.vocab_size)
     noise = Noise(seed).child("quality")
     blank = torch.full((num, length), backbone.mask_id, device=device)
@@ -174,7 +174,7 @@ def _looks(tokens: Tensor, judge: NGramJudge) -> dict[str, Any]:
     }
 
 
-def _judge(source: DataSource, backbone: Backbone, tokens: int) -> NGramJudge:
+def _judge(source: DataSource, tokens: int) -> NGramJudge:
     """Return a judge that has read the training split, up to so many tokens."""
     rows, keep = [], []
     left = tokens
@@ -188,8 +188,8 @@ def _judge(source: DataSource, backbone: Backbone, tokens: int) -> NGramJudge:
         raise DataError("the training split has no rows for the n-gram judge to read")
     return NGramJudge.train(
         torch.cat(rows).numpy(),
-        vocab_size=backbone.vocab_size,
-        mask_id=backbone.mask_id,
+        vocab_size=source.tokenizer.vocab_size,
+        mask_id=source.tokenizer.mask_id,
         keep=np.asarray(torch.cat(keep)),
     )
 
