@@ -92,6 +92,11 @@ def _main(report: dict[str, Any]) -> str:
         "the standard deviation over seeds. Step time is over that of "
         f"{base}, from medians.",
     ]
+    if report["facts"].get("at_once", 1) > 1:
+        notes.append(
+            f"Up to {report['facts']['at_once']} runs shared the machine, so that "
+            f"times and steps/s are those of a busy one."
+        )
     if len(report["seeds"]) == 1:
         notes.append(
             "There is one seed, so that there is no interval over seeds: how much "
@@ -302,10 +307,10 @@ def _quality(report: dict[str, Any]) -> str:
     return _section(
         "Samples",
         "From the first seed. How probable an n-gram model of the training text finds "
-        "samples, how varied they are, and how many hidden tokens of held-out rows are guessed, against "
-        "the evaluations of the model that a sample costs. The bound says nothing "
-        "about these samplers, except for the order random. A low judge's loss with "
-        "low entropy is repetition; held-out text is the measure of both.",
+        "samples, how varied they are, and how many hidden tokens of held-out rows are "
+        "guessed, against the evaluations of the model that a sample costs. The bound "
+        "says nothing about these samplers, except for the order random. A low judge's "
+        "loss with low entropy is repetition; held-out text is the measure of both.",
         _table(head, rows),
     )
 
@@ -333,8 +338,8 @@ def _curves(report: dict[str, Any]) -> str:
         return ""
     return _section(
         "Learning curves",
-        "Held-out bound during training (fewer draws and windows than above), mean "
-        "and range over seeds.",
+        "The bound during training, on what is held out of the training data (fewer "
+        "draws and windows than above); mean and range over seeds.",
         _table(("variant", "step", "training, s", "nats/token", "range"), rows),
     )
 

@@ -317,6 +317,7 @@ def _facts(rows: Iterable[Row]) -> dict[str, Any]:
         "windows": first["bound"]["rows"],
         "tokens_scored": first["bound"]["tokens"],
         "machines": sorted({_machine(row) for row in done}),
+        "at_once": max(row["at_once"] for row in done),
         "versions": first["versions"],
         "git": sorted({row["git"] for row in done if row["git"]}),
         "training_seconds": sum(row["seconds"] for row in done),

@@ -46,6 +46,8 @@ class Ablation:
     held_out: DatasetConfig | None = None
     device: str | None = None
     imports: Sequence[str] = ()
+    at_once: int = 1
+    """How many runs share the machine."""
     say: Callable[[str], None] = lambda text: None
     finished: dict[str, Row] = field(default_factory=dict)
     """Hash -> row, of this scoring."""
@@ -143,6 +145,7 @@ class Ablation:
             "scoring": self.scoring.plain(),
             "run": f"{self.folder.runs.name}/{job.folder}",
             "git": git_commit(),
+            "at_once": self.at_once,
             "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **result,
             "config": to_dict(job.config),
@@ -179,12 +182,13 @@ class Ablation:
             )
             self.record(job, result)
 
-    def run_apart(self, at_once: int) -> None:
+    def run_apart(self) -> None:
         """Do all jobs, each in a process of its own, `at_once` at a time.
 
         Raises:
             Stopped: if a signal came; the processes have saved then.
         """
+        at_once = self.at_once
         threads = max(1, _cores() // at_once) if at_once > 1 else None
         busy: dict[str, _Process] = {}
         with StopSignals(lambda name: self.say(f"{name}: saving, then stopping")) as on:
@@ -322,6 +326,7 @@ def ablate(
             held_out=held_out,
             device=device,
             imports=imports,
+            at_once=max(jobs, 1),
             say=say,
         )
         ablation.read_rows()
@@ -329,7 +334,7 @@ def ablate(
             done = sum(job.hash in ablation.finished for job in ablation.jobs)
             say(f"{done} of {len(planned)} runs were finished before")
         if jobs:
-            ablation.run_apart(jobs)
+            ablation.run_apart()
         else:
             ablation.run_here()
     finally:
