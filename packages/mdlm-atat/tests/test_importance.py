@@ -64,6 +64,18 @@ def test_every_parameter_has_a_gradient_at_the_first_step(conv_kernel):
         assert parameter.grad.abs().max() > 1e-7, name
 
 
+def test_gates_start_near_one_and_all_modulation_knows_the_time():
+    network = new()
+    condition = network.conditioning(rows(), T)
+    for block in network.blocks:
+        gates = block.modulation(condition).chunk(6, dim=-1)[2::3]
+        for gate in gates:
+            assert (gate - 1).abs().max() < 0.3
+    for layer in (network.modulation, *(block.modulation for block in network.blocks)):
+        for part in layer(condition).split(32, dim=-1):
+            assert (part[0] - part[2]).abs().max() > 1e-4
+
+
 def test_padding_and_other_rows_do_not_matter():
     network, pad = new(conv_kernel=3).eval(), torch.zeros(3, L, dtype=torch.bool)
     pad[1, 7:] = True

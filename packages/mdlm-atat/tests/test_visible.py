@@ -223,6 +223,22 @@ def test_the_network_is_asked_at_the_time_of_what_it_sees():
     assert seen == pytest.approx(0.999 * 0.5, abs=0.01)
 
 
+def test_frozen_tokens_stay_in_what_is_scored():
+    ours, asked = policy(), []
+    ours.estimator.forward = lambda batch, t: (
+        asked.append(batch.tokens),
+        torch.rand(batch.tokens.shape, generator=torch.Generator().manual_seed(0)),
+    )[1]
+    frozen = torch.zeros(4, 10, dtype=torch.bool)
+    frozen[:, :3] = True
+    batch = Batch.of(torch.arange(10).repeat(4, 1), frozen=frozen)
+    t = torch.full((4,), 0.99).double()
+    rates = ours.rates(batch, t, LogLinear(), noise=Noise(0))
+    assert torch.equal(asked[0][frozen], batch.tokens[frozen])
+    assert (asked[0][~frozen] == ours.mask_id).double().mean() > 0.9
+    assert rates.mask_prob[frozen].max() == 0
+
+
 def test_rows_and_draws():
     ours = policy()
     ids = torch.tensor([3, 8, 1, 5])

@@ -259,8 +259,7 @@ class AdaptiveMasking(nn.Module):
         )
         share = free.sum(1) / masked.sum(1).clamp(min=1) / free.sum().clamp(min=1)
         error: Tensor = ((learned[masked] - y).square() * share[row]).sum()
-        # Every parameter takes part, also where nothing is hidden.
-        return self.config.importance.loss_weight * error + 0 * learned.sum()
+        return self.config.importance.loss_weight * error
 
     def _rate_term(self, corrupted: Corrupted, clean: Batch) -> Tensor:
         """Return the cost of the reverse rates for each free token."""
