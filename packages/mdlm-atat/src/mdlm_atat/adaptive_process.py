@@ -14,12 +14,10 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion import Corrupted, masked_cross_entropy
 from mdlm_core.protocols import Backbone, Schedule
 
+from .importance import FIXED_TIME
 from .policy import AdaptiveMasking
 from .reverse import rate_term
 from .shift import power_velocity, velocity
-
-IMPORTANCE_TIME = 0.5
-"""The time that the importance network is told: a schedule needs scores that stay."""
 
 
 class AdaptiveProcess:
@@ -86,7 +84,7 @@ class AdaptiveProcess:
         """Return the offsets ``(B, L)``, and their derivatives by log u."""
         masking, free, importance = self.policy.masking, batch.free, None
         if self.kappa:
-            fixed = torch.full_like(t, IMPORTANCE_TIME)
+            fixed = torch.full_like(t, FIXED_TIME)
             importance = self.policy.importance(batch, fixed)
         offsets = masking.offsets(importance, free, t, self.kappa)
         drift = masking._drift(importance, free, t, self.kappa)

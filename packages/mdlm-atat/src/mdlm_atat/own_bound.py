@@ -219,7 +219,8 @@ def hide_some(keys: Tensor, free: Tensor, log_m: Tensor) -> tuple[Tensor, Tensor
         The mask ``(B, L)``, and the chance ``(B,)`` that any would be hidden.
     """
     log_m = log_m.masked_fill(~free, -torch.inf)
-    log_shown = torch.log(-torch.expm1(log_m))  # -inf where m is 1
+    near_one = torch.log(-torch.expm1(log_m))  # -inf where m is 1
+    log_shown = torch.where(log_m > -1, near_one, torch.log1p(-log_m.exp()))
     from_here = log_shown.flip(1).cumsum(1).flip(1)  # log of: none from i on is hidden
     some = -torch.expm1(from_here)
     first_chance = torch.where(some > 0, log_m.exp() / some, 0.0)
