@@ -4,15 +4,19 @@ import json
 import re
 from importlib.util import find_spec
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
 from mdlm_atat.ablation import worker
+from mdlm_atat.ablation.diagnostics import full_strength
 from mdlm_atat.ablation.plan import Phase
 from mdlm_atat.ablation.report import build, write_report
-from mdlm_atat.ablation.rows import AblationFolder
+from mdlm_atat.ablation.rows import AblationFolder, latest
 from mdlm_atat.ablation.run import ablate
 from mdlm_atat.ablation.score import Scoring
+from mdlm_atat.config import AtatConfig, CurriculumConfig
+from mdlm_atat.curriculum import CurriculumScheduler
 from mdlm_core import UsageError, load_catalog
 from mdlm_core.train.loop import Loop
 
@@ -202,6 +206,14 @@ def test_a_row_that_was_half_written_is_dropped(tmp_path):
     assert folder.read() == [{"variant": "a"}, {"variant": "c"}]
 
 
+def test_a_failure_counts_only_where_no_attempt_was_successful():
+    row = {"hash": "h", "scoring_hash": "s"}
+    lines = [{**row, "status": status} for status in ("failed", "done", "failed")]
+    key = ("h", "s")
+    assert latest(lines)[key] is lines[1]
+    assert latest(lines[:1] + lines[2:])[key] is lines[2]  # the newer error
+
+
 # ---- failures --------------------------------------------------------------------
 
 
@@ -307,6 +319,19 @@ def test_the_diagnostics_of_the_policy(finished):
     groups = found["calibration"]["importance"]
     assert groups == sorted(groups)
     assert len(groups) == 10
+
+
+@pytest.mark.parametrize("strategy", ["proportional", "inverse", "balanced"])
+def test_full_strength_is_the_largest_that_a_run_without_anneal_comes_to(strategy):
+    curriculum = CurriculumConfig(final_uniform=0.0, hard=0.8)
+    config = AtatConfig(strategy=strategy, temperature=4.0, curriculum=curriculum)
+    scheduler = CurriculumScheduler(curriculum, strategy=strategy, temperature=4.0)
+    kappas = []
+    for step in range(40):
+        scheduler.advance(step, 40)
+        kappas.append(scheduler.kappa)
+    found = full_strength(SimpleNamespace(config=config))
+    assert found == pytest.approx(max(kappas, key=abs))
 
 
 def test_one_seed_has_no_interval_over_seeds(finished, tmp_path):
