@@ -169,8 +169,9 @@ def check(process, expected):
         ({"position_bias": 0.4}, LinearSigma(sigma_min=0.3, sigma_max=2.0)),
         ({"shape": "power"}, Cosine()),
         ({"sharpness_power": 1.0}, Cosine()),
+        ({"sharpness_power": 1.0}, LinearSigma(sigma_min=0.5, sigma_max=2.0)),
     ],
-    ids=["logit-shift", "position", "power", "sharpness"],
+    ids=["logit-shift", "position", "power", "sharpness", "late start"],
 )
 def test_adaptive_masking_against_quadrature(settings, schedule):
     """Chances by bisection, their speed by differences, the rate term by hand."""
