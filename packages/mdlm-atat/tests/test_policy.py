@@ -11,6 +11,7 @@ from mdlm_core.config.components import DiTConfig
 from mdlm_core.diffusion import (
     Corrupted,
     Draw,
+    LinearSigma,
     LogLinear,
     Times,
     corrupt,
@@ -346,3 +347,29 @@ def test_dynamic_stages_hear_the_mean_loss_of_hidden_tokens():
     ours.auxiliary_loss(corrupted, nll)
     total, count = ours.curriculum.pending.tolist()
     assert (total, count) == (nll.sum().item(), len(nll))
+
+
+@pytest.mark.parametrize(
+    ("changes", "schedule", "t_sampling", "told"),
+    [
+        ({"sharpness_power": 1.0}, LogLinear(), "stratified", "could fall as t"),
+        ({"shape": "power"}, LinearSigma(), "stratified", "hides 0.001"),
+        ({}, LogLinear(), "counts", "hides tokens uniformly"),
+    ],
+)
+def test_what_goes_wrong_later_is_refused_before_training(
+    changes, schedule, t_sampling, told
+):
+    backbone = DiT(
+        DiTConfig(blocks=1, width=16, heads=2),
+        vocab_size=258,
+        mask_id=257,
+        length=16,
+    )
+    settings = {"schedule": schedule, "t_sampling": t_sampling}
+    chosen = policy(curriculum=CurriculumConfig(), temperature=1.2, **changes)
+    assert chosen.curriculum.kappa == 0  # so that no rate is wrong yet
+    with pytest.raises(ConfigError, match=told):
+        MaskedDiffusion(backbone, policy=chosen, **settings)
+    plain = policy(strategy="time_only", **changes)
+    MaskedDiffusion(backbone, policy=plain, **settings)

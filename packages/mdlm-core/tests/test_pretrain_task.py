@@ -86,15 +86,22 @@ def test_the_loss_is_the_objective(t_sampling):
 class Choosy(Weighted):
     """A policy that cannot work with most schedules."""
 
-    def check(self, schedule):
-        if not isinstance(schedule, Cosine):
+    def check(self, schedule, t_sampling):
+        if not isinstance(schedule, Cosine) or t_sampling != "bell":
             raise ConfigError("only cosine")
 
 
 def test_a_policy_can_refuse_a_schedule_before_training():
-    MaskedDiffusion(learned(), schedule=Cosine(), policy=Choosy())
+    def build(schedule, t_sampling):
+        MaskedDiffusion(
+            learned(), schedule=schedule, policy=Choosy(), t_sampling=t_sampling
+        )
+
+    build(Cosine(), "bell")
     with pytest.raises(ConfigError, match="only cosine"):
-        MaskedDiffusion(learned(), schedule=LogLinear(), policy=Choosy())
+        build(LogLinear(), "bell")
+    with pytest.raises(ConfigError, match="only cosine"):
+        build(Cosine(), "counts")
 
 
 class Curious(Weighted):

@@ -87,7 +87,7 @@ class AdaptiveProcess:
             fixed = torch.full_like(t, FIXED_TIME)
             importance = self.policy.importance(batch, fixed)
         offsets = masking.offsets(importance, free, t, self.kappa)
-        drift = masking._drift(importance, free, t, self.kappa)
+        drift = masking.drift(importance, free, t, self.kappa)
         if drift is not None:
             inside = (t > 0) & (t < 1)  # beyond its times the schedule stands still
             weight = torch.where(inside, self.schedule.weight(t), torch.inf)

@@ -47,6 +47,7 @@ class FrequencyPrior(nn.Module):
         """
         super().__init__()
         self._source = source
+        self._known = False
         self._tokens = tokens
         self.mask_id = source.tokenizer.mask_id
         self.register_buffer("rank", torch.zeros(source.tokenizer.vocab_size))
@@ -60,8 +61,10 @@ class FrequencyPrior(nn.Module):
         Raises:
             DataError: if the training split has no free token to count.
         """
-        if not self.counted:
-            self._count()
+        if not self._known:
+            if not self.counted:
+                self._count()
+            self._known = True  # and not asked of the device again
         return self.rank[tokens]
 
     @torch.no_grad()

@@ -117,7 +117,7 @@ class AdaptiveMaskingScheduler:
         if not biased and focus is None:
             return Rates(schedule.mask_rate(t)[:, None], schedule.weight(t)[:, None])
         clock = _Clock.at(t, schedule)
-        self._check_once(schedule)
+        self.check(schedule)
         if not biased:
             shape = free.shape
             chance = clock.rate[:, None].expand(shape)
@@ -163,9 +163,9 @@ class AdaptiveMaskingScheduler:
         clock = _Clock.at(t, schedule)
         if not self._biased(importance, kappa):
             return clock.weight[:, None].expand(free.shape)
-        self._check_once(schedule)
+        self.check(schedule)
         offset = self.offsets(importance, free, clock.t, kappa)
-        drift = self._drift(importance, free, clock.t, kappa)
+        drift = self.drift(importance, free, clock.t, kappa)
         rising = -schedule.dalpha(clock.t) / clock.last
         if config.shape == "power":
             return power_velocity(offset, clock.share, rising, drift)
@@ -212,7 +212,7 @@ class AdaptiveMaskingScheduler:
         tilted = importance is not None and kappa != 0
         return tilted or self.config.position_bias != 0
 
-    def _drift(
+    def drift(
         self, importance: Tensor | None, free: Tensor, t: Tensor, kappa: float
     ) -> Tensor | None:
         """Return do / dt, or None where offsets are constant in t."""
@@ -223,7 +223,12 @@ class AdaptiveMaskingScheduler:
         rest = (1 - t).clamp(min=1e-12)
         return (-a * kappa * rest ** (a - 1))[:, None] * standardise(importance, free)
 
-    def _check_once(self, schedule: Schedule) -> None:
+    def check(self, schedule: Schedule) -> None:
+        """Refuse a schedule under which a chance could fall; checked once for each.
+
+        Raises:
+            ConfigError: at which t, why, and what to set.
+        """
         if self._passed is not schedule:
             check_monotone(self.config, schedule)
             _check_start(self.config, schedule)

@@ -102,6 +102,27 @@ class AdaptiveMasking(nn.Module):
         if config.objective == "nelbo" and self.biased:
             self.reverse = ReverseRate(wanted, **sizes)
 
+    def check(self, schedule: Schedule, t_sampling: str) -> None:
+        """Refuse, before training, what goes wrong once there is a bias.
+
+        Args:
+            schedule: of the run.
+            t_sampling: how the run draws its times.
+
+        Raises:
+            ConfigError: if a chance would fall in t under this schedule, or exact
+                counts are asked for, which are those of uniform masks.
+        """
+        if not self.weighs and not self.config.position_bias:
+            return
+        if t_sampling == "counts":
+            raise ConfigError(
+                "task.t_sampling is counts, which hides tokens uniformly, but the "
+                "masking policy 'atat' does not; set task.t_sampling=stratified, or "
+                "masking=uniform"
+            )
+        self.masking.check(schedule)
+
     # ---- masks ---------------------------------------------------------------
 
     def rates(

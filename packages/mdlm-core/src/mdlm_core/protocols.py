@@ -162,9 +162,9 @@ class MaskingPolicy(Protocol):
     """Which tokens are hidden at time t.
 
     A policy that is an `nn.Module` trains with the model and is saved with it. Three
-    more methods are called if they exist: ``check(schedule)``, before training, to
-    refuse a schedule it cannot work with; ``advance(step, steps)``, before every step;
-    and ``auxiliary_loss(corrupted, nll)``, a term added to the training loss. Two
+    more methods are called if they exist: ``check(schedule, t_sampling)``, before
+    training, to refuse what it cannot work with; ``advance(step, steps)``, before every
+    step; and ``auxiliary_loss(corrupted, nll)``, a term added to the training loss. Two
     attributes are read if they are there: with ``draws = True``, for a policy that is
     random itself, `rates` is given ``noise``; with ``needs_residual = True``
     `auxiliary_loss` is given ``residual``, see `diffusion.Loss`.

@@ -43,7 +43,7 @@ class MaskedDiffusion(nn.Module):
         self.t_min = t_min
         check = getattr(policy, "check", None)
         if check is not None:
-            check(schedule)
+            check(schedule, t_sampling)
 
     def forward(self, batch: Batch, draw: Draw) -> Loss:
         """Return the training loss of `batch`: corrupt, restore, compare.
