@@ -154,13 +154,21 @@ def settings_of_run(
         path = _path(text)
         if tiny and path.startswith(_TINY):
             continue
-        if not (own_data and path.startswith("data.")):
-            kept.append(text)
+        if own_data and path.startswith("data."):
+            continue
+        if _of_policy(path) and not variant.adaptive:
+            continue
+        kept.append(text)
     return [t for t in (*kept, *variant.sets) if _path(t) not in paths] + list(given)
 
 
 def _path(text: str) -> str:
     return text.partition("=")[0].strip()
+
+
+def _of_policy(path: str) -> bool:
+    """Return whether only a variant with the adaptive policy has this setting."""
+    return path.startswith("masking.") and path != "masking.name"
 
 
 def _own_data(given: Sequence[str]) -> bool:
@@ -182,7 +190,7 @@ def _fitting(original: Original, variant: Variant) -> list[str]:
     for text in original.sets:
         if text in original.off:
             continue
-        if _path(text).startswith("masking.") and _path(text) != "masking.name":
+        if _of_policy(_path(text)):
             raise UsageError(
                 f"variant '{variant.name}' has no adaptive masking, so that {text} "
                 f"cannot be set; leave it out, or choose another variant"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,16 +32,16 @@ VariantNames = Annotated[
         "--variant", metavar="V", help="Only this one; may be repeated. Default: all."
     ),
 ]
-Stage = Annotated[
+OwnPreset = Annotated[
     str | None,
-    typer.Option("--preset", metavar="STAGE", help="debug, validation or production."),
+    typer.Option("--preset", metavar="NAME", help="Instead of the phase's preset."),
 ]
 
 
 def validate(
     phase: PhaseName,
     variant: VariantNames = None,
-    preset: Stage = None,
+    preset: OwnPreset = None,
     sets: Sets = None,
     imports: Imports = None,
     tiny: Tiny = False,
@@ -61,8 +62,10 @@ def validate(
     fails, with 2 if a name or a setting on the command line is wrong.
     """
     catalog = load_catalog(*(imports or ()))
-    manager = get_dataset_manager(preset)
+    manager = get_dataset_manager()
     found = manager.get_phase_config(phase)
+    if preset is not None:
+        found = replace(found, preset=catalog.preset(preset).name)
     variants = _chosen(found, variant)
 
     from mdlm_atat.validation import validate as check

@@ -126,7 +126,7 @@ def conduct(number: int, name: str, look: Callable[[], Iterable[Finding]]) -> Ch
 
 def text_rows(checks: Sequence[Check]) -> list[tuple[str, str, str]]:
     """Return the rows of a table: check, status, what was seen and what to do."""
-    rows = []
+    rows: list[tuple[str, str, str]] = []
     for check in checks:
         head = f"{check.number} {check.name}"
         for finding in check.findings or (skipped("nothing to look at"),):
