@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mdlm_atat.ablation import worker
+from mdlm_atat.ablation import measure, plots
 from mdlm_atat.ablation.diagnostics import full_strength
 from mdlm_atat.ablation.plan import Phase
 from mdlm_atat.ablation.report import build, write_report
@@ -117,7 +117,7 @@ def test_runs_of_a_seed_begin_alike_and_have_the_same_windows(finished):
 
 def test_what_is_done_is_not_done_again(finished, monkeypatch):
     out, rows = finished
-    monkeypatch.setattr(worker, "train", None)
+    monkeypatch.setattr(measure, "train", None)
     again, said = run(out, "uniform", "full")
     assert again == rows
     assert "4 of 4 runs were finished before" in said
@@ -125,7 +125,7 @@ def test_what_is_done_is_not_done_again(finished, monkeypatch):
 
 def test_variants_with_the_same_settings_share_a_run(finished, monkeypatch):
     out, rows = finished
-    monkeypatch.setattr(worker, "train", None)
+    monkeypatch.setattr(measure, "train", None)
     again, _ = run(out, "uniform", "full", "balanced")
     assert again == rows
     entries = {e["name"]: e for e in build(AblationFolder(out))["variants"]}
@@ -218,14 +218,14 @@ def test_a_failure_counts_only_where_no_attempt_was_successful():
 
 
 def test_a_failure_is_a_row_and_the_others_go_on(tmp_path, monkeypatch):
-    real = worker.train
+    real = measure.train
 
     def train(config, **arguments):
         if config.masking.name == "atat":
             raise ValueError("boom | bang")
         return real(config, **arguments)
 
-    monkeypatch.setattr(worker, "train", train)
+    monkeypatch.setattr(measure, "train", train)
     rows, said = run(tmp_path, "full", "uniform", "uniform_time_matched", seeds=(0,))
     assert [(row["variant"], row["status"]) for row in rows] == [
         ("full", "failed"),
@@ -238,7 +238,7 @@ def test_a_failure_is_a_row_and_the_others_go_on(tmp_path, monkeypatch):
     assert re.search(r"^\| `full` \| failed \| –", text, re.M)
     assert re.search(r"^\| `uniform_time_matched` \| not run \| –", text, re.M)
     assert "failed: ValueError: boom \\| bang" in text
-    monkeypatch.setattr(worker, "train", real)
+    monkeypatch.setattr(measure, "train", real)
     rows, _ = run(tmp_path, "full", "uniform", "uniform_time_matched", seeds=(0,))
     assert [(row["variant"], row["status"]) for row in rows[2:]] == [
         ("full", "done"),
@@ -303,6 +303,14 @@ def test_the_report_tells_differences_with_both_intervals(finished):
             assert f"(plots/{name})" in text
     else:
         assert "pip install" in line
+
+
+def test_without_matplotlib_the_report_says_what_to_install(finished, monkeypatch):
+    out, _ = finished
+    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    path, line = write_report(out)
+    assert "pip install 'mdlm-core[plot]'" in line
+    assert "## Figures" not in path.read_text()
 
 
 def test_the_diagnostics_of_the_policy(finished):

@@ -13,6 +13,8 @@ from mdlm_core.errors import DataError, UsageError
 
 Row = dict[str, Any]
 DONE, FAILED = "done", "failed"
+STOPPED = "stopped"
+"""By a signal: no row, as the run can go on."""
 
 
 @dataclass(frozen=True, slots=True)

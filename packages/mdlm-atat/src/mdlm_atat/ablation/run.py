@@ -7,11 +7,8 @@ checkpoint. Two variants with the same settings share one run.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,14 +18,15 @@ from typing import Any
 from mdlm_atat.datasets import DatasetConfig
 from mdlm_atat.variants import BASELINE
 from mdlm_core.catalog import Catalog
-from mdlm_core.config import to_dict, to_yaml
+from mdlm_core.config import to_dict
 from mdlm_core.train.lock import FolderLock
 from mdlm_core.train.signals import StopSignals
 
+from .measure import Extras, Stopped, attempt
 from .plan import Job, Phase, digest, make_jobs, matched_steps
-from .rows import DONE, FAILED, AblationFolder, Row, latest
+from .process import Process, threads_each
+from .rows import DONE, STOPPED, AblationFolder, Row, latest
 from .score import Scoring
-from .worker import STOPPED, Extras, Stopped, attempt
 
 POLL_SECONDS = 0.05
 
@@ -189,8 +187,8 @@ class Ablation:
             Stopped: if a signal came; the processes have saved then.
         """
         at_once = self.at_once
-        threads = max(1, _cores() // at_once) if at_once > 1 else None
-        busy: dict[str, _Process] = {}
+        threads = threads_each(at_once)
+        busy: dict[str, Process] = {}
         with StopSignals(lambda name: self.say(f"{name}: saving, then stopping")) as on:
             told = False
             while True:
@@ -200,7 +198,7 @@ class Ablation:
                         process.stop()
                 if on.received is None:
                     for job in self.open_jobs(set(busy))[: at_once - len(busy)]:
-                        busy[job.hash] = _Process(self, job, threads)
+                        busy[job.hash] = self._start(job, threads)
                 for key in [k for k, p in busy.items() if p.ended]:
                     process = busy.pop(key)
                     result = process.result()
@@ -212,66 +210,17 @@ class Ablation:
             if on.received is not None:
                 raise Stopped(on.received)
 
-
-class _Process:
-    """One job in a process of its own."""
-
-    def __init__(self, owner: Ablation, job: Job, threads: int | None) -> None:
-        self.job = job
-        place = owner.folder.logs
-        place.mkdir(parents=True, exist_ok=True)
-        config = place / f"{job.folder}.yaml"
-        config.write_text(to_yaml(job.config), encoding="utf-8")
-        self._log = place / f"{job.folder}.log"
-        self._result = place / f"{job.folder}.result.json"
-        self._result.unlink(missing_ok=True)
-        task = place / f"{job.folder}.json"
+    def _start(self, job: Job, threads: int | None) -> Process:
+        held_out = self.held_out
         facts = {
-            "config": str(config),
-            "folder": str(owner.run_folder(job)),
-            "result": str(self._result),
-            "scoring": owner.scoring.plain(),
-            "extras": asdict(owner.extras_of(job)),
-            "held_out": None if owner.held_out is None else asdict(owner.held_out),
-            "device": owner.device,
-            "imports": list(owner.imports),
+            "folder": str(self.run_folder(job)),
+            "scoring": self.scoring.plain(),
+            "extras": asdict(self.extras_of(job)),
+            "held_out": None if held_out is None else asdict(held_out),
+            "device": self.device,
+            "imports": list(self.imports),
         }
-        task.write_text(json.dumps(facts, default=str), encoding="utf-8")
-        environment = dict(os.environ)
-        if threads is not None:
-            environment["OMP_NUM_THREADS"] = str(threads)
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mdlm_atat.ablation.worker", str(task)],
-                stdin=subprocess.PIPE,  # closed when this process is gone
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for this process to pass on
-            )
-
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None
-
-    def stop(self) -> None:
-        self._process.terminate()
-
-    def result(self) -> dict[str, Any]:
-        """Return what the process wrote, or that it wrote nothing."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        if self._result.is_file():
-            found: dict[str, Any] = json.loads(self._result.read_text("utf-8"))
-            self._result.unlink()
-            return found
-        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "no output")
-        error = (
-            f"its process ended with code {self._process.returncode}: {last.strip()} "
-            f"(see '{self._log}')"
-        )
-        return {"status": FAILED, "error": error}
+        return Process(job, self.folder.logs, facts, threads)
 
 
 def ablate(
@@ -340,11 +289,6 @@ def ablate(
     finally:
         lock.release()
     return ablation.folder
-
-
-def _cores() -> int:
-    count = getattr(os, "process_cpu_count", os.cpu_count)()
-    return int(count or 1)
 
 
 def git_commit() -> str | None:

@@ -14,8 +14,8 @@ from mdlm_core.cli.options import Device, DryRun, Imports, Sets, Tiny
 from mdlm_core.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
+    from mdlm_atat.ablation.measure import Extras
     from mdlm_atat.ablation.plan import Job, Phase
-    from mdlm_atat.ablation.worker import Extras
     from mdlm_atat.datasets import DatasetConfig
 
 TINY_ROWS, TINY_DRAWS = 32, 4
@@ -114,10 +114,10 @@ def ablate(
         note = f"{found.dataset.name} {found.replaced}" if found.replaced else ""
     from dataclasses import replace
 
+    from mdlm_atat.ablation.measure import Stopped
     from mdlm_atat.ablation.report import write_report
     from mdlm_atat.ablation.run import ablate as run
     from mdlm_atat.ablation.score import Scoring
-    from mdlm_atat.ablation.worker import Stopped
 
     stopped: Stopped | None = None
     try:
@@ -178,7 +178,7 @@ def _phase(
 
 
 def _extras(quality: bool, tiny: bool) -> Extras:
-    from mdlm_atat.ablation.worker import Extras
+    from mdlm_atat.ablation.measure import Extras
 
     if not tiny:
         return Extras(quality=quality)
