@@ -259,6 +259,8 @@ def test_a_folder_without_an_ablation_has_no_report(tmp_path):
 def test_a_process_of_its_own_gives_the_same_row(finished, tmp_path):
     _, rows = finished
     (row,), _ = run(tmp_path, "uniform", seeds=(0,), jobs=1)
+    (log,) = tmp_path.glob("logs/*.log")
+    assert log.read_text() == ""
     whole = by_key(rows)["uniform", 0]
     assert row["hash"] == whole["hash"]
     assert row["windows"]["tokens"] == whole["windows"]["tokens"]

@@ -63,7 +63,9 @@ def _dataset(values: dict[str, Any] | None) -> DatasetConfig | None:
 
 
 def _stop_when_alone() -> None:
-    sys.stdin.buffer.read()  # returns when the other end is closed
+    # Not through sys.stdin, whose lock Python wants when it ends.
+    while os.read(0, 1):  # nothing comes; it returns when the other end is closed
+        continue
     os.kill(os.getpid(), signal.SIGTERM)
 
 
