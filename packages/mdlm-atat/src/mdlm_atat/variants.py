@@ -95,7 +95,7 @@ _ALL = (
     ),
     _adaptive(
         "time_only",
-        "masks of the plain process; the network is trained, not used",
+        "the policy without a bias: masks of the plain process",
         "masking.strategy=time_only",
     ),
     *(
