@@ -169,7 +169,7 @@ def check(process, expected):
         ({"position_bias": 0.4}, LinearSigma(sigma_min=0.3, sigma_max=2.0)),
         ({"shape": "power"}, Cosine()),
         ({"sharpness_power": 1.0}, Cosine()),
-        ({"sharpness_power": 1.0}, LinearSigma(sigma_min=0.5, sigma_max=2.0)),
+        ({"sharpness_power": 0.5}, LinearSigma(sigma_min=0.5, sigma_max=2.0)),
     ],
     ids=["logit-shift", "position", "power", "sharpness", "late start"],
 )
