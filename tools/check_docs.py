@@ -190,10 +190,10 @@ def command_problems(words: list[str]) -> list[str]:
         return []
     plugins = {p.name.removeprefix("mdlm-") for p in ROOT.glob("packages/mdlm-*")}
     plugin = words[0] if words[0] in plugins else ""
-    known = {
-        tuple(typed) for _, typed in commands([plugin] if plugin else CORE_COMMANDS)
-    }
-    path = next((tuple(words[:n]) for n in (2, 1) if tuple(words[:n]) in known), None)
+    names = [plugin] if plugin else CORE_COMMANDS
+    known = {tuple(typed) for _, typed in commands(names)}
+    starts = (tuple(words[:n]) for n in (3, 2, 1))
+    path = next((start for start in starts if start in known), None)
     if path is None:
         return [f"{line}: there is no such command"]
     text = help_text(*path, plugins=plugin)
