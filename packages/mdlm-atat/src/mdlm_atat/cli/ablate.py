@@ -102,16 +102,16 @@ def ablate(
         return
 
     held_out: DatasetConfig | None = None
-    common: Sequence[str] = ()
-    note = ""
     if own_data:
         note = "the data were set by hand; runs are scored on what is held out of them"
     else:
+        from mdlm_atat.datasets.disjoint import check_disjoint
         from mdlm_atat.datasets.prepare import prepare_phase
 
         found = prepare_phase(found, tell=print)
-        held_out, common = found.val_dataset, to_sets(found)
+        held_out = found.val_dataset
         note = f"{found.dataset.name} {found.replaced}" if found.replaced else ""
+        note = "; ".join(filter(None, (note, check_disjoint(found, tell=print))))
     from dataclasses import replace
 
     from mdlm_atat.ablation.measure import Stopped
@@ -123,7 +123,7 @@ def ablate(
     try:
         run(
             catalog,
-            replace(wanted, sets=tuple(common), note=note),
+            replace(wanted, sets=tuple(to_sets(found)), note=note),
             out,
             scoring=Scoring(rows=windows, draws=each),
             extras=_extras(quality, tiny),

@@ -77,9 +77,11 @@ def train(
         config = _resolve(catalog, phase, variant, given, tiny)
         _check_needs(original, variant, config)
         if not dump_config and not _own_data(given):
+            from mdlm_atat.datasets.disjoint import check_disjoint
             from mdlm_atat.datasets.prepare import prepare_phase
 
             phase = prepare_phase(phase, tell=print)
+            check_disjoint(phase, tell=print)
         given = settings_of_run(phase, variant, given, tiny)
         preset = phase.preset
     else:

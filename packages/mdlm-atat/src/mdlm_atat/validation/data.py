@@ -6,26 +6,25 @@ Python stands in for them in the checks that follow.
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from mdlm_atat.datasets import DatasetConfig, PhaseConfig
-from mdlm_atat.datasets.overlap import WORDS, find_overlap
+from mdlm_atat.datasets.disjoint import (
+    ALLOWED,
+    WAY_OUT,
+    overlap_text,
+    phase_overlap,
+)
 from mdlm_atat.datasets.prepare import prepare
 from mdlm_atat.datasets.sources import check_obtainable, locate, reachable
-from mdlm_core.data.files import JsonlDocuments
-from mdlm_core.data.split import survey
 from mdlm_core.errors import DataError, MdlmError, MissingExtraError
 
 from .report import Finding, failed, passed, skipped, warned
 from .subject import STAND_IN, Subject
 
-OVERLAP = 0.01
-"""The share of held-out text that may stand in the training text."""
 _TEXTS = 200
 _ROWS = 256
 _PIECES = 8
@@ -121,52 +120,25 @@ def _sizes(phase: PhaseConfig) -> Iterator[Finding]:
 
 def _overlap(phase: PhaseConfig) -> Iterator[Finding]:
     """Look for runs of held-out words in the training text."""
-    with tempfile.TemporaryDirectory() as folder:
-        train, val = _files(phase, Path(folder))
-        try:
-            found = find_overlap(train, val)
-        except DataError as error:
-            yield failed(str(error))
-            return
-    text = (
-        f"{found.share:.2%} of {found.runs:,} runs of {WORDS} held-out words stand in "
-        f"the training text"
-    )
-    if found.searched < 1:
-        text += f", of which {found.searched:.0%} was read"
+    try:
+        found = phase_overlap(phase)
+    except DataError as error:
+        yield failed(str(error))
+        return
+    text = overlap_text(found)
     if found.share == 0:
         yield passed(text)
         return
     text += f', such as "{found.example[:60]}..."'
-    if phase.replaced and found.share > OVERLAP:
+    if phase.replaced and found.share > ALLOWED:
         yield warned(
             text,
             "numbers on this fallback are too low; they show that a run works, no more",
         )
-    elif found.share > OVERLAP:
-        yield failed(
-            text,
-            "take the repeated documents out of one of the two, or measure on another "
-            "data set (val_dataset of the phase)",
-        )
+    elif found.share > ALLOWED:
+        yield failed(text, WAY_OUT)
     else:
-        yield warned(text, f"at most {OVERLAP:.0%} is let pass; know it")
-
-
-def _files(phase: PhaseConfig, folder: Path) -> tuple[Path, Path]:
-    """Return the files of training and of held-out text."""
-    if phase.val_dataset is not None:
-        return phase.dataset.cache_file, phase.val_dataset.cache_file
-    texts = JsonlDocuments([phase.dataset.cache_file])
-    found = survey(texts, phase.dataset.holdout)
-    paths = []
-    for split in ("train", "validation"):
-        path = folder / f"{split}.jsonl"
-        with path.open("w", encoding="utf-8") as file:
-            for text in found.select(texts, split):
-                file.write(json.dumps({"text": text}) + "\n")
-        paths.append(path)
-    return paths[0], paths[1]
+        yield warned(text, f"at most {ALLOWED:.0%} is let pass; know it")
 
 
 def _opened(subject: Subject) -> Iterator[Finding]:
