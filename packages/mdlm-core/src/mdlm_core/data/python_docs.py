@@ -1,7 +1,9 @@
 """The embedded corpus: documentation that comes with every Python.
 
 The language reference (`pydoc_data.topics`) and the docstrings of the standard
-library, about 2 MB. Modules are parsed, never imported.
+library, about 2 MB. Modules are parsed, never imported. A paragraph that was there
+before is left out: the reference repeats its sections in several topics, and what is
+held out must not stand in what is learned from.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ import ast
 import json
 import os
 import platform
+import re
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,7 +26,8 @@ from mdlm_core.errors import DataError
 
 from .source import PackedSource
 
-_FORMAT = 1
+_FORMAT = 2
+_PHRASE = 40  # characters; a shorter paragraph, such as a heading, may repeat
 _SKIP = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3"}
 _SKIP |= {"turtledemo", "pydoc_data", "__pycache__"}
 _DOCUMENTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -84,7 +88,28 @@ def _collect(folder: Path) -> bytes:
             f"pydoc_data.topics nor sources under '{folder}'; use a full installation, "
             "or data.name=text with files of your own"
         )
-    return json.dumps(documents).encode()
+    return json.dumps(without_repeats(documents)).encode()
+
+
+def without_repeats(documents: Iterable[str]) -> list[str]:
+    """Return the documents without paragraphs that stood in them or before.
+
+    Paragraphs are what blank lines divide, and the same if their words are; those of
+    fewer than 40 characters stay. A document of which nothing is left is left out.
+    """
+    seen: set[str] = set()
+    kept = []
+    for document in documents:
+        fresh = []
+        for paragraph in re.split(r"\n[ \t]*\n", document):
+            words = " ".join(paragraph.split())
+            if words not in seen:
+                fresh.append(paragraph)
+            if len(words) >= _PHRASE:
+                seen.add(words)
+        if any(paragraph.strip() for paragraph in fresh):
+            kept.append("\n\n".join(fresh))
+    return kept
 
 
 def python_documents(*, cache: Path | None = None) -> list[str]:
