@@ -164,11 +164,11 @@ class AdaptiveMasking(nn.Module):
             )
         importance = factors = None
         if kappa != 0 or focus is not None:
-            importance = self.importance(batch, self._told(t))
+            importance = self.importance(batch, self.scoring_time(t))
             factors = focus(importance, batch.free) if focus is not None else None
         return self.masking.rates(importance, batch.free, t, schedule, kappa, factors)
 
-    def _told(self, t: Tensor) -> Tensor:
+    def scoring_time(self, t: Tensor) -> Tensor:
         """Return the times at which tokens are scored for masks at times `t`.
 
         For the objective ht that is `t`: each batch has masks of its own, which are
@@ -288,7 +288,7 @@ class AdaptiveMasking(nn.Module):
         assert self._schedule is not None
         [schedule], t, free = self._schedule, corrupted.t.double(), clean.free
         masked = corrupted.masked
-        importance = self.importance(clean, self._told(t))
+        importance = self.importance(clean, self.scoring_time(t))
         speed = self.masking.velocity(importance, free, t, schedule, self._kappa)
         usual = schedule.weight(t)[:, None].expand_as(speed)
         ratio = self.reverse(corrupted.batch, corrupted.t)[masked].double()
