@@ -307,6 +307,32 @@ def test_the_report_tells_differences_with_both_intervals(finished):
         assert "pip install" in line
 
 
+def test_differences_to_another_variant_have_a_table(finished, tmp_path):
+    """Here bell has the rows of full, and full_bell those of uniform."""
+    out, rows = finished
+    run(out, "uniform", "full")
+    folder = AblationFolder(tmp_path)
+    folder.rows.write_bytes((out / "rows.jsonl").read_bytes())
+    plan = AblationFolder(out).read_plan()
+    names = {"full": "bell", "uniform": "full_bell"}
+    named = [{**job, "variant": names[job["variant"]]} for job in plan["jobs"]]
+    folder.write_plan({**plan, "jobs": [*plan["jobs"], *named]})
+    path, _ = write_report(tmp_path, draw=False)
+    (entry,) = json.loads((tmp_path / "report.json").read_text())["against"]
+    assert (entry["name"], entry["against"]) == ("full_bell", "bell")
+    found, by = entry["difference"], by_key(rows)
+    each = [
+        by["uniform", seed]["bound"]["nats"] - by["full", seed]["bound"]["nats"]
+        for seed in (0, 1)
+    ]
+    assert found["per_seed"] == pytest.approx(each, abs=1e-6)
+    mean, seeds, windows = sum(each) / 2, found["over_seeds"], found["over_windows"]
+    assert windows["low"] < mean < windows["high"]
+    table = path.read_text().partition("## Differences to another")[2]
+    shown = f"{mean:+.4f} [{seeds['low']:+.4f}, {seeds['high']:+.4f}]"
+    assert f"| `full_bell` | `bell` | 2 | {shown} |" in table.partition("##")[0]
+
+
 def test_without_matplotlib_the_report_says_what_to_install(finished, monkeypatch):
     out, _ = finished
     monkeypatch.setattr(plots, "find_spec", lambda name: None)

@@ -33,6 +33,8 @@ class Variant:
     """``path=value`` texts on top of a preset."""
     time_matched: str = ""
     """The variant whose measured training time decides this one's steps."""
+    against: str = ""
+    """A variant that it is compared with besides `BASELINE`, if both are there."""
 
     @property
     def adaptive(self) -> bool:
@@ -41,13 +43,21 @@ class Variant:
 
 
 def _adaptive(
-    name: str, description: str, *sets: str, times: str = _PLAIN_TIMES
+    name: str,
+    description: str,
+    *sets: str,
+    times: str = _PLAIN_TIMES,
+    against: str = "",
 ) -> Variant:
-    return Variant(name, description, (_POLICY, times, *sets))
+    return Variant(name, description, (_POLICY, times, *sets), against=against)
 
 
 _ALL = (
-    _adaptive("full", "0.7 learned + 0.3 frequency, curriculum, weight 1/m"),
+    _adaptive(
+        "full",
+        "0.7 learned + 0.3 frequency, curriculum, weight 1/m",
+        against="uniform_time_matched",
+    ),
     _adaptive(
         "frequency_only", "importance is the rank by corpus frequency", *_FREQUENCY
     ),
@@ -73,7 +83,9 @@ _ALL = (
         "all tokens alike, bell-shaped times",
         ("masking.name=uniform", _BELL_TIMES),
     ),
-    _adaptive("full_bell", "full with bell-shaped times", times=_BELL_TIMES),
+    _adaptive(
+        "full_bell", "full with bell-shaped times", times=_BELL_TIMES, against="bell"
+    ),
     _adaptive(
         "frequency_inverse",
         "rare tokens are hidden later",

@@ -61,6 +61,12 @@ def test_the_original_spellings_are_the_same_variants():
     assert set(ALIASES.values()) == set(VARIANTS)
 
 
+def test_a_second_reference_is_a_variant_that_says_what_the_bias_adds():
+    found = {name: v.against for name, v in VARIANTS.items() if v.against}
+    assert found == {"full": "uniform_time_matched", "full_bell": "bell"}
+    assert set(found.values()) <= VARIANTS.keys()
+
+
 def test_an_unknown_variant_is_refused_with_near_misses():
     with pytest.raises(UnknownNameError, match="did you mean 'frequency_only'"):
         find_variant("importance_ablation_frequncy_only")

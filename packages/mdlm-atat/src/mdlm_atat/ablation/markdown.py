@@ -16,7 +16,7 @@ def render(report: dict[str, Any], figures: Sequence[str] = ()) -> str:
         report: what `report.build` returns.
         figures: paths of the plots, relative to the page.
     """
-    parts = [_head(report), _main(report), _seeds(report)]
+    parts = [_head(report), _main(report), _against(report), _seeds(report)]
     parts += [_own_bounds(report), _frequency(report), _time(report)]
     parts += [_policy(report), _quality(report), _curves(report)]
     if figures:
@@ -135,6 +135,42 @@ def _main_row(entry: dict[str, Any], base: str) -> list[str]:
         f"{entry['parameters']['policy']:,}",
     ]
     return cells
+
+
+def _against(report: dict[str, Any]) -> str:
+    """Return the differences to another variant than the baseline, if there are."""
+    if not report["against"]:
+        return ""
+    head = (
+        "variant",
+        "against",
+        "seeds",
+        "difference [95 % over seeds]",
+        "relative",
+        "[95 % over windows]",
+        "step time",
+    )
+    rows = []
+    for entry in report["against"]:
+        cells = [f"`{entry['name']}`", f"`{entry['against']}`"]
+        found = entry["difference"]
+        if found is None:
+            rows.append([*cells, "0", *[DASH] * 4])
+            continue
+        cells += [
+            str(len(found["seeds"])),
+            signed(found["over_seeds"]["mean"]) + limits(found["over_seeds"]),
+            f"{found['percent']:+.2f} %",
+            limits(found["over_windows"]).strip(),
+            f"{found['step_time_ratio']:.3f}",
+        ]
+        rows.append(cells)
+    return _section(
+        "Differences to another variant",
+        _table(head, rows),
+        "Paired by seed as above, over the seeds that both have; relative and step "
+        "time are over the variant in the second column.",
+    )
 
 
 def _seeds(report: dict[str, Any]) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
-from mdlm_atat.variants import BASELINE
+from mdlm_atat.variants import BASELINE, VARIANTS
 
 from . import markdown, plots
 from .rows import DONE, AblationFolder, Row, latest
@@ -77,6 +77,7 @@ def build(folder: AblationFolder) -> dict[str, Any]:
         "other_rows": sum(row["hash"] not in planned for row in rows),
         "facts": _facts(found[key] for key in planned & found.keys()),
         "variants": entries,
+        "against": _against(by_variant),
     }
 
 
@@ -121,6 +122,22 @@ def _entry(
     if name != BASELINE:
         entry["difference"] = _difference(rows, base)
     return entry
+
+
+def _against(
+    by_variant: Mapping[str, Sequence[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Return the differences to another variant than the baseline."""
+    found = []
+    for name, jobs in by_variant.items():
+        other = VARIANTS[name].against if name in VARIANTS else ""
+        if other not in by_variant:
+            continue
+        rows = [row for job in jobs if (row := _done(job["row"])) is not None]
+        base = {job["seed"]: _done(job["row"]) for job in by_variant[other]}
+        difference = _difference(rows, base)
+        found.append({"name": name, "against": other, "difference": difference})
+    return found
 
 
 def _status(statuses: Sequence[str]) -> str:
@@ -182,7 +199,7 @@ def _window_nats(row: Row, base: Row) -> list[float]:
 def _difference(
     rows: Sequence[Row], base: dict[int, Row | None]
 ) -> dict[str, Any] | None:
-    """Return the paired differences to the baseline, over seeds and over windows."""
+    """Return the paired differences to `base`, over seeds and over windows."""
     pairs = [
         (row, other)
         for row in rows
