@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mdlm_atat.config import GenMD4Config
-from mdlm_atat.genmd4 import OwnTokenDiffusion
+from mdlm_atat.genmd4 import OwnTokenDiffusion, own_token_cost
 from mdlm_atat.genmd4_sampler import OwnTokenSampler, step_law
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import resolve
@@ -107,6 +107,18 @@ def test_learning_averages_two_masks_of_a_row():
     assert slope.isfinite().all()
     assert slope[5] == 0, "the mask has no schedule"
     assert slope.ne(0).sum() > 6
+
+
+def test_the_cost_under_autocast_is_that_in_float32():
+    generator = torch.Generator().manual_seed(0)
+    log_mu = torch.randn(5, 40, generator=generator).log_softmax(1)
+    exponents = torch.rand(40, generator=generator) + 0.5
+    targets = torch.arange(5)
+    expected = own_token_cost(log_mu, targets, exponents)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = own_token_cost(log_mu, targets, exponents)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_gradient_of_the_exponents_is_that_of_the_expected_loss():

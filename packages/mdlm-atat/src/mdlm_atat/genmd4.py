@@ -68,7 +68,7 @@ def own_token_cost(log_mu: Tensor, targets: Tensor, exponents: Tensor) -> Tensor
     exponents = exponents.float()
     own = exponents[targets]
     said = log_mu.gather(1, targets[:, None])[:, 0]
-    rate = log_mu.exp() @ exponents
+    rate = (log_mu.exp() * exponents).sum(-1)  # autocast makes bf16 of a product by @
     return own * (-said - 1) + rate
 
 
