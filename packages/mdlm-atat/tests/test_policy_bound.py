@@ -8,6 +8,7 @@ from torch import nn
 
 from mdlm_atat.importance import FIXED_TIME
 from mdlm_core.diffusion import Cosine, Draw, LogLinear
+from mdlm_core.errors import ConfigError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.tasks import MaskedDiffusion
 
@@ -119,3 +120,12 @@ def test_a_whole_step_under_autocast_is_finite_and_reaches_everything():
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+def test_times_that_make_no_bound_are_refused():
+    ours = policy(objective="nelbo")
+    with pytest.raises(ConfigError, match=r"bell.*task\.t_sampling=stratified"):
+        ours.check(LogLinear(), "bell")
+    for kind in ("stratified", "uniform", "importance"):
+        ours.check(LogLinear(), kind)
+    policy(objective="ht").check(LogLinear(), "bell")

@@ -32,6 +32,12 @@ class AdaptiveMasking(nn.Module):
     rank``, and strategy, temperature and curriculum say how much it counts. Where it
     does not count, the rates are exactly those of `UniformMasking`.
 
+    With the objective ``ht`` the network scores a row at the row's own time t. The
+    chances grow with t for given scores, and may fall where the scores change with t:
+    each row is noised once, at one time, and its weights are those of its chances, so
+    that nothing there needs a process in t. With ``nelbo``, which does, the scores are
+    those at one fixed time.
+
     The network learns from the losses of the denoiser, which it never changes: masks
     and weights carry no gradient. All memory is in buffers. From the first call of
     `advance` on, every training batch adds to them, summed over all processes; what
@@ -110,9 +116,17 @@ class AdaptiveMasking(nn.Module):
             t_sampling: how the run draws its times.
 
         Raises:
-            ConfigError: if a chance would fall in t under this schedule, or exact
-                counts are asked for, which are those of uniform masks.
+            ConfigError: if a chance would fall in t under this schedule, exact counts
+                are asked for, which are those of uniform masks, or the objective is a
+                bound and bell-shaped times would make another loss of it.
         """
+        if self.config.objective == "nelbo" and t_sampling == "bell":
+            raise ConfigError(
+                "task.t_sampling is bell and masking.objective is nelbo: bell draws "
+                "middle times more often and does not make up for it, so that the "
+                "loss would be no bound; set task.t_sampling=stratified, or "
+                "masking.objective=ht"
+            )
         if not self.weighs and not self.config.position_bias:
             return
         if t_sampling == "counts":
