@@ -6,7 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from mdlm_atat.cli import app
+from mdlm_atat.datasets import get_dataset_manager
 from mdlm_core import ConfigError, TrainingError, UnknownNameError, UsageError
+
+from .tiny_phase import registry, words, write
 
 PHASE = "CPU_IMPORTANCE_ABLATION"
 TINY = [
@@ -49,6 +52,7 @@ def finished(tmp_path_factory):
         "--quality",
         "--no-plots",
         "--set=masking.objective=nelbo",
+        "--set=masking.curriculum.final_uniform=0",
     )
     return out, said
 
@@ -70,6 +74,7 @@ def test_an_own_bound_stands_in_a_table_of_its_own(finished):
     text = (out / "report.md").read_text()
     table = text.partition("## Own bounds")[2].partition("##")[0]
     assert f"| {row['own_bound']['nats']:.4f} |" in table
+    assert row["no_own_bound"] is None
     assert "must not be compared" in table
     result = text.partition("## Result")[2].partition("##")[0]
     assert f"{row['own_bound']['nats']:.4f}" not in result
@@ -94,6 +99,7 @@ def test_the_same_command_does_nothing_twice(finished):
         "--quality",
         "--no-plots",
         "--set=masking.objective=nelbo",
+        "--set=masking.curriculum.final_uniform=0",
     )
     assert "1 of 1 runs were finished before" in said
     assert len((out / "rows.jsonl").read_text().splitlines()) == 1
@@ -168,3 +174,24 @@ def test_a_run_that_fails_makes_the_command_fail(tmp_path):
             "--set=train.batch_size=100000",
         )
     assert "| `uniform` | failed |" in (tmp_path / "ab" / "report.md").read_text()
+
+
+def test_another_training_text_is_trained_on_again(tmp_path, monkeypatch):
+    """The same phase, path and settings; only what stands in the file is another."""
+    monkeypatch.setenv("MDLM_CACHE", str(tmp_path / "cache"))
+    file = registry(tmp_path)
+    monkeypatch.setenv("MDLM_DATASETS", str(file))
+    command = ["ablate", "--phase", "TINY_ABLATION", "--out", tmp_path / "ab"]
+    command += ["--variants=uniform", "--seeds=1", "--tiny", "--device=cpu"]
+    command += ["--no-plots", "--rows=4", "--draws=2"]
+    call(*command)
+    call(*command)
+    (first,) = rows_of(tmp_path / "ab")
+    config = get_dataset_manager().get_phase_config("TINY_ABLATION").dataset
+    assert first["text_sha256"] == config.fresh().manifest["sha256"]
+    write(tmp_path / "train.jsonl", words(60, seed=2))
+    call(*command)
+    _, second = rows_of(tmp_path / "ab")
+    assert second["config"] == first["config"]
+    assert second["hash"] != first["hash"]
+    assert second["windows"]["nats"] != first["windows"]["nats"]

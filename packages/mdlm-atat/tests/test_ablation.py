@@ -379,6 +379,22 @@ def test_one_seed_has_no_interval_over_seeds(finished, tmp_path):
     assert "There is one seed" in text
 
 
+def test_versions_that_differ_are_told(finished, tmp_path):
+    out, rows = finished
+    run(out, "uniform", "full")
+    assert "same versions" not in write_report(out, draw=False)[0].read_text()
+    folder = AblationFolder(tmp_path)
+    folder.write_plan(AblationFolder(out).read_plan())
+    for number, row in enumerate(rows):
+        torch = "9.9" if number else "9.8"
+        folder.append({**row, "versions": {**row["versions"], "torch": torch}})
+    facts = build(folder)["facts"]
+    assert facts["versions"]["torch"] == ["9.8", "9.9"]
+    text = write_report(tmp_path, draw=False)[0].read_text()
+    assert "torch 9.8 and 9.9" in text
+    assert "Not all rows were made with the same versions of torch:" in text
+
+
 def test_rows_of_other_text_are_not_compared(finished):
     out, _ = finished
     run(out, "uniform", "full")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -129,6 +130,19 @@ def test_a_hash_is_the_settings_and_nothing_else():
     other = jobs(sets=("train.lr=1e-3",))
     assert not {job.hash for job in first} & {job.hash for job in other}
     assert config_hash(first[0].config) == first[0].hash
+
+
+def test_the_text_of_training_is_in_the_hash_and_its_path_is_not():
+    def hashes(path, text):
+        sets = ("data.name=jsonl", f"data.path={path}")
+        phase = replace(PHASE, sets=sets, text_sha256=text)
+        return [job.hash for job in make_jobs(load_catalog(), phase)]
+
+    known = hashes("old/train.jsonl", "aa")
+    assert hashes("new/train.jsonl", "aa") == known
+    assert not set(hashes("old/train.jsonl", "bb")) & set(known)
+    # Where the text is not known, the path is all there is.
+    assert not set(hashes("old/x", "")) & set(hashes("new/x", ""))
 
 
 def test_a_user_wins_over_the_phase_and_tiny_over_its_sizes():

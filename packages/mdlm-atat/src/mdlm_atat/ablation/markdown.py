@@ -42,13 +42,19 @@ def _head(report: dict[str, Any]) -> str:
             f"averaged weights, float32. The bound is above -log p of the ordinary "
             f"sampler; the variants differ in training alone."
         )
-        versions = ", ".join(f"{k} {v}" for k, v in facts["versions"].items())
+        met = facts["versions"]
+        versions = ", ".join(f"{name} {' and '.join(v)}" for name, v in met.items())
         lines.append(
             f"{facts['training_seconds']:.0f} s of training in all; "
             f"{'; '.join(facts['machines'])}; {versions}"
             + (f"; commit {', '.join(facts['git'])}" if facts["git"] else "")
             + "."
         )
+        if differ := [name for name, found in met.items() if len(found) > 1]:
+            lines.append(
+                f"Not all rows were made with the same versions of "
+                f"{', '.join(differ)}: a difference may come from that."
+            )
     if report["other_rows"]:
         lines.append(
             f"`rows.jsonl` also holds {report['other_rows']} rows that are not in "

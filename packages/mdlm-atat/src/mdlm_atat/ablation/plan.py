@@ -27,6 +27,8 @@ class Phase:
     """``path=value`` texts for all variants: the data, the number of steps."""
     variants: tuple[str, ...] = (BASELINE,)
     seeds: tuple[int, ...] = (0,)
+    text_sha256: str = ""
+    """SHA-256 of the prepared training text, which stands for its path in the hash."""
     note: str = ""
     """What a reader of the report has to know, such as other data than named."""
 
@@ -40,11 +42,13 @@ class Job:
     config: RunConfig
     waits: bool = False
     """Whether its number of steps is still to be decided by measured times."""
+    text_sha256: str = ""
+    """See `Phase.text_sha256`."""
 
     @property
     def hash(self) -> str:
-        """What identifies the settings, the seed among them."""
-        return config_hash(self.config)
+        """What identifies the settings, the seed and the text among them."""
+        return config_hash(self.config, self.text_sha256)
 
     @property
     def folder(self) -> str:
@@ -57,9 +61,18 @@ class Job:
         return replace(self, config=replace(self.config, train=train), waits=False)
 
 
-def config_hash(config: RunConfig) -> str:
-    """Return a hash of all resolved settings: another value, another hash."""
-    return digest(to_dict(config))
+def config_hash(config: RunConfig, text_sha256: str = "") -> str:
+    """Return a hash of all resolved settings: another value, another hash.
+
+    Args:
+        config: the settings.
+        text_sha256: where it is known, it stands for the path of the training text:
+            another text is another run, and the same text elsewhere is not.
+    """
+    values = to_dict(config)
+    if text_sha256:
+        values["data"] = {**values["data"], "path": f"sha256:{text_sha256}"}
+    return digest(values)
 
 
 def digest(values: Mapping[str, Any]) -> str:
@@ -103,7 +116,8 @@ def make_jobs(
                 tiny=tiny,
             )
             waits = bool(variant.time_matched)
-            jobs.append(Job(variant, seed, resolved.config, waits))
+            job = Job(variant, seed, resolved.config, waits, phase.text_sha256)
+            jobs.append(job)
     return jobs
 
 

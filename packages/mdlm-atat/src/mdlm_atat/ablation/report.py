@@ -335,10 +335,19 @@ def _facts(rows: Iterable[Row]) -> dict[str, Any]:
         "tokens_scored": first["bound"]["tokens"],
         "machines": sorted({_machine(row) for row in done}),
         "at_once": max(row["at_once"] for row in done),
-        "versions": first["versions"],
+        "versions": _versions(done),
         "git": sorted({row["git"] for row in done if row["git"]}),
         "training_seconds": sum(row["seconds"] for row in done),
     }
+
+
+def _versions(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the versions of each package that the rows were made with."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        for name, version in row["versions"].items():
+            found.setdefault(name, set()).add(version)
+    return {name: sorted(met) for name, met in found.items()}
 
 
 def _machine(row: Row) -> str:

@@ -141,6 +141,7 @@ class Ablation:
             "hash": job.hash,
             "scoring_hash": self.scoring_hash,
             "scoring": self.scoring.plain(),
+            "text_sha256": job.text_sha256 or None,
             "run": f"{self.folder.runs.name}/{job.folder}",
             "git": git_commit(),
             "at_once": self.at_once,

@@ -102,6 +102,7 @@ def ablate(
         return
 
     held_out: DatasetConfig | None = None
+    text = ""
     if own_data:
         note = "the data were set by hand; runs are scored on what is held out of them"
     else:
@@ -109,7 +110,9 @@ def ablate(
         from mdlm_atat.datasets.prepare import prepare_phase
 
         found = prepare_phase(found, tell=print)
-        held_out = found.val_dataset
+        held_out, manifest = found.val_dataset, found.dataset.manifest
+        assert manifest is not None  # it was just prepared
+        text = manifest["sha256"]
         note = f"{found.dataset.name} {found.replaced}" if found.replaced else ""
         note = "; ".join(filter(None, (note, check_disjoint(found, tell=print))))
     from dataclasses import replace
@@ -123,7 +126,7 @@ def ablate(
     try:
         run(
             catalog,
-            replace(wanted, sets=tuple(to_sets(found)), note=note),
+            replace(wanted, sets=tuple(to_sets(found)), text_sha256=text, note=note),
             out,
             scoring=Scoring(rows=windows, draws=each),
             extras=_extras(quality, tiny),
