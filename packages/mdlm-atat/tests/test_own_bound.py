@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mdlm_atat.ablation.measure import _own_bound
+from mdlm_atat.ablation.score import Scoring
 from mdlm_atat.config import (
     AtatConfig,
     CurriculumConfig,
@@ -131,10 +133,9 @@ def policy_of(*, reverse_step=0.5, **settings):
     )
     config = AtatConfig(
         importance=SMALL,
-        curriculum=STEADY,
-        strategy="proportional",
         temperature=1 / KAPPA,
-        **{"objective": "nelbo"} | settings,
+        **{"objective": "nelbo", "curriculum": STEADY, "strategy": "proportional"}
+        | settings,
     )
     with global_seed(Noise(1)):
         policy = AdaptiveMasking(config, source=source)
@@ -291,6 +292,26 @@ def test_refusals():
         own_bound(weighted, tiny_source(), draws=2, noise=Noise(0))
     with pytest.raises(UsageError, match="pass source"):
         own_bound(tiny_genmd4()[0], draws=2, noise=Noise(0))
+
+
+def test_a_bias_that_fell_to_zero_is_refused_and_an_ablation_notes_it():
+    def module(step, **settings):
+        policy = policy_of(
+            curriculum=CurriculumConfig(preset="none", warmup=4), **settings
+        )
+        policy.advance(step, 100)
+        return MaskedDiffusion(Table(), schedule=LogLinear(), policy=policy)
+
+    way_out = r"final_uniform=0, or evaluate an earlier checkpoint"
+    for step in (0, 99, 100):
+        with pytest.raises(UsageError, match=way_out):
+            own_bound(module(step), tiny_source(), draws=2, noise=Noise(0))
+        process_of(module(step, position_bias=0.3))
+    process_of(module(50))
+    run = SimpleNamespace(module=module(100), source=tiny_source())
+    found = _own_bound(run, Scoring(rows=4, draws=2), run.source)
+    assert found["own_bound"] is None
+    assert "final_uniform=0" in found["no_own_bound"]
 
 
 def test_labels_name_the_schedule():

@@ -170,7 +170,16 @@ def process_of(module: nn.Module) -> Process:
             "bound (mdlm evaluate); for a bound of its own train with "
             "masking.objective=nelbo"
         )
-    return AdaptiveProcess(module, policy)
+    process = AdaptiveProcess(module, policy)
+    still = not process.kappa and not policy.config.position_bias
+    if policy.reverse is not None and still:
+        raise UsageError(
+            "the bias of this run is 0 at this step (kappa, which is 0 in the warm-up "
+            "and falls to 0 at the end), so that its own process hides tokens uniformly "
+            "and its own bound would be that of uniform masks; train with "
+            "masking.curriculum.final_uniform=0, or evaluate an earlier checkpoint"
+        )
+    return process
 
 
 def estimate(process: Process, batch: Batch, *, draws: int, noise: Noise) -> Estimate:

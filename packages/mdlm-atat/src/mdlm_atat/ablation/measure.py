@@ -149,7 +149,7 @@ def measure(
             "system": platform.platform(terse=True),
         },
         "diagnostics": diagnose(run, scoring, measured=measured),
-        "own_bound": _own_bound(run, scoring, measured),
+        **_own_bound(run, scoring, measured),
         "quality": _quality(run, scoring, measured, extras),
     }
 
@@ -225,8 +225,8 @@ def _data_facts(source: DataSource) -> dict[str, Any]:
 
 def _own_bound(
     run: LoadedRun, scoring: Scoring, measured: DataSource
-) -> dict[str, Any] | None:
-    """Return the bound of the run's own process; None if it has none."""
+) -> dict[str, Any]:
+    """Return the bound of the run's own process, or why it has none."""
     try:
         found = own_bound(
             run,
@@ -235,9 +235,9 @@ def _own_bound(
             noise=Noise(scoring.seed).child("own"),
             rows=scoring.rows,
         )
-    except UsageError:
-        return None
-    return asdict(found)
+    except UsageError as error:
+        return {"own_bound": None, "no_own_bound": str(error)}
+    return {"own_bound": asdict(found), "no_own_bound": None}
 
 
 def _quality(
