@@ -175,8 +175,8 @@ def process_of(module: nn.Module) -> Process:
     if policy.reverse is not None and still:
         raise UsageError(
             "the bias of this run is 0 at this step (kappa, which is 0 in the warm-up "
-            "and falls to 0 at the end), so that its own process hides tokens uniformly "
-            "and its own bound would be that of uniform masks; train with "
+            "and falls to 0 at the end), so that its own process hides tokens "
+            "uniformly and its own bound would be that of uniform masks; train with "
             "masking.curriculum.final_uniform=0, or evaluate an earlier checkpoint"
         )
     return process
