@@ -395,6 +395,15 @@ def test_masking_and_times_may_differ(place):
     assert "masking, task" in found.seen
 
 
+@pytest.mark.parametrize("path", ["data", "data.name"])
+def test_data_set_by_hand_are_not_those_of_the_phase(place, path):
+    subject = tiny_subject(place)
+    subject.sets = (f"{path}=python-docs", "data.max_documents=20")
+    _, seen = check(data_module.data, subject)
+    assert "the data are set by hand" in seen
+    assert subject.source.card()["name"] == "python-docs"
+
+
 def test_a_time_matched_variant_is_told(place):
     subject = tiny_subject(place, variants=("uniform", "uniform_time_matched"))
     names = {name: VARIANTS[name] for name in subject.configs()}

@@ -19,6 +19,7 @@ _PREFIX = "importance_ablation_"
 _PLAIN_TIMES = "task.t_sampling=stratified"
 _BELL_TIMES = "task.t_sampling=bell"
 _POLICY = "masking.name=atat"
+_DATA = ("data", "data.name", "data.path")
 _FREQUENCY = ("masking.importance.learned=0", "masking.importance.frequency=1")
 
 
@@ -162,6 +163,11 @@ def find_variants(names: Iterable[str]) -> list[Variant]:
         UnknownNameError: if there is none of one of the names.
     """
     return list({found.name: found for found in map(find_variant, names)}.values())
+
+
+def sets_data(sets: Iterable[str]) -> bool:
+    """Return whether ``path=value`` texts bring other data than those of a phase."""
+    return any(text.partition("=")[0].strip() in _DATA for text in sets)
 
 
 def settings_of(variant: Variant, sets: Sequence[str]) -> tuple[str, ...]:

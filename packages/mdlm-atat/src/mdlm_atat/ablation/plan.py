@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mdlm_atat.variants import BASELINE, Variant, find_variant, settings_of
+from mdlm_atat.variants import BASELINE, Variant, find_variant, sets_data, settings_of
 from mdlm_core.catalog import Catalog
 from mdlm_core.config import RunConfig, resolve, to_dict
 from mdlm_core.errors import UsageError
@@ -123,12 +123,11 @@ def make_jobs(
 
 def _below(phase: Sequence[str], user: Sequence[str], tiny: bool) -> list[str]:
     """Return the settings of a phase that neither the user nor ``--tiny`` replaces."""
-    given = {_path(text) for text in user}
-    renamed = any(path in ("data", "data.name") for path in given)
+    given, own_data = {_path(text) for text in user}, sets_data(user)
     kept = []
     for text in phase:
         path = _path(text)
-        if path in given or (renamed and path.startswith("data.")):
+        if path in given or (own_data and path.startswith("data.")):
             continue
         if tiny and (path.startswith("train.") or path in _SHRUNK):
             continue

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mdlm_atat.variants import sets_data
 from mdlm_core.catalog import load_catalog
 from mdlm_core.cli.options import Device, DryRun, Imports, Sets, Tiny
 from mdlm_core.errors import TrainingError, UsageError
@@ -74,7 +75,7 @@ def ablate(
     beside the old ones. Settings of masking go to the variants that have the policy.
     """
     given = [*(sets or ()), *([] if steps is None else [f"train.steps={steps}"])]
-    own_data = any(text.partition("=")[0].strip() in _DATA for text in given)
+    own_data = sets_data(given)
     from mdlm_atat.ablation.plan import make_jobs
     from mdlm_atat.datasets import get_dataset_manager, to_sets
 
@@ -150,9 +151,6 @@ def ablate(
         )
         raise typer.Exit(128 + stopped.received)
     _check(out)
-
-
-_DATA = ("data", "data.name")
 
 
 def _phase(

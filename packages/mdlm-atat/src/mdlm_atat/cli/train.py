@@ -13,7 +13,7 @@ from mdlm_atat.config import AtatConfig
 from mdlm_atat.datasets import DatasetManager, PhaseConfig, get_dataset_manager, to_sets
 from mdlm_atat.original import Original, translate
 from mdlm_atat.original_keys import NEEDS
-from mdlm_atat.variants import Variant, find_variant
+from mdlm_atat.variants import Variant, find_variant, sets_data
 from mdlm_core.catalog import Catalog, load_catalog
 from mdlm_core.cli.options import (
     Device,
@@ -76,7 +76,7 @@ def train(
         given = [*_fitting(original, variant), *given]
         config = _resolve(catalog, phase, variant, given, tiny)
         _check_needs(original, variant, config)
-        if not dump_config and not _own_data(given):
+        if not dump_config and not sets_data(given):
             from mdlm_atat.datasets.disjoint import check_disjoint
             from mdlm_atat.datasets.prepare import prepare_phase
 
@@ -150,7 +150,7 @@ def settings_of_run(
         tiny: whether ``--tiny`` decides lengths and steps instead of the phase.
     """
     paths = {_path(text) for text in given}
-    own_data = _own_data(given)
+    own_data = sets_data(given)
     kept = [f"seed={phase.seeds[0]}"]
     for text in to_sets(phase):
         path = _path(text)
@@ -171,11 +171,6 @@ def _path(text: str) -> str:
 def _of_policy(path: str) -> bool:
     """Return whether only a variant with the adaptive policy has this setting."""
     return path.startswith("masking.") and path != "masking.name"
-
-
-def _own_data(given: Sequence[str]) -> bool:
-    """Return whether a user brings other data than the phase's."""
-    return any(_path(text) in ("data", "data.name", "data.path") for text in given)
 
 
 def _fitting(original: Original, variant: Variant) -> list[str]:

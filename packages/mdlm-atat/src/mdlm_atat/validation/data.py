@@ -20,6 +20,7 @@ from mdlm_atat.datasets.disjoint import (
 )
 from mdlm_atat.datasets.prepare import prepare
 from mdlm_atat.datasets.sources import check_obtainable, locate, reachable
+from mdlm_atat.variants import sets_data
 from mdlm_core.errors import DataError, MdlmError, MissingExtraError
 
 from .report import Finding, failed, passed, skipped, warned
@@ -32,7 +33,7 @@ _PIECES = 8
 
 def data(subject: Subject) -> Iterator[Finding]:
     """Find, prepare and open the data; look at sizes, hashes and overlap."""
-    if any(text.partition("=")[0].strip() == "data.name" for text in subject.sets):
+    if sets_data(subject.sets):
         yield from _opened(subject)
         yield skipped("the data are set by hand; overlap is not looked for")
         return
