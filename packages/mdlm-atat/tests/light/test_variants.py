@@ -8,8 +8,8 @@ import pytest
 
 from mdlm_atat.ablation.plan import Phase, config_hash, make_jobs, matched_steps
 from mdlm_atat.datasets import get_dataset_manager
-from mdlm_atat.variants import ALIASES, VARIANTS, find_variant, settings_of
-from mdlm_core import UnknownNameError, UsageError, load_catalog
+from mdlm_atat.variants import ALIASES, VARIANTS, find_variant, sets_data, settings_of
+from mdlm_core import ConfigError, UnknownNameError, UsageError, load_catalog
 from mdlm_core.config import resolve, to_dict
 from mdlm_core.config.layers import leaves
 
@@ -81,6 +81,20 @@ def test_the_phases_of_the_registry_name_variants_that_exist():
         assert all(find_variant(variant).name == variant for variant in variants)
 
 
+def test_phases_that_are_run_one_by_one_compare_at_equal_time():
+    manager = get_dataset_manager()
+    for name in ("A1_IMPORTANCE_ESTIMATOR_ABLATION", "GPU_IMPORTANCE_ABLATION"):
+        phase = manager.get_phase_config(name)
+        assert "uniform_time_matched" in phase.variants
+        jobs = make_jobs(
+            load_catalog(),
+            Phase(name=name, preset=phase.preset, variants=phase.variants),
+        )
+        assert [j.variant.name for j in jobs if j.waits] == ["uniform_time_matched"]
+    cpu = manager.get_phase_config("CPU_IMPORTANCE_ABLATION")
+    assert "uniform_time_matched" not in cpu.variants
+
+
 def test_settings_of_the_policy_go_to_the_variants_that_have_it():
     sets = ("masking.temperature=3", "train.lr=1e-3")
     assert settled("full", sets=sets).masking.config.temperature == 3
@@ -143,6 +157,32 @@ def test_the_text_of_training_is_in_the_hash_and_its_path_is_not():
     assert not set(hashes("old/train.jsonl", "bb")) & set(known)
     # Where the text is not known, the path is all there is.
     assert not set(hashes("old/x", "")) & set(hashes("new/x", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("data=python-docs", True),
+        ("data.name = jsonl", True),
+        ("data.path=a.jsonl", True),
+        ("data.length=64", False),
+        ("data.tokenizer=byte", False),
+        ("train.data=1", False),
+    ],
+)
+def test_what_are_other_data_than_those_of_the_phase(text, own):
+    assert sets_data(["train.lr=1", text]) == own
+
+
+def test_other_data_drop_all_that_is_said_of_the_phases():
+    sets = ("data.name=jsonl", "data.path=a.jsonl", "data.tokenizer=gpt2")
+    phase = replace(PHASE, sets=sets)
+    for user in (("data=python-docs",), ("data.name=python-docs",)):
+        data = make_jobs(load_catalog(), phase, sets=user)[0].config.data
+        assert (data.name, data.config.tokenizer) == ("python-docs", "char")
+    # A path alone is one of the preset's data, as for mdlm atat train.
+    with pytest.raises(ConfigError, match="path"):
+        make_jobs(load_catalog(), phase, sets=("data.path=b.jsonl",))
 
 
 def test_a_user_wins_over_the_phase_and_tiny_over_its_sizes():
