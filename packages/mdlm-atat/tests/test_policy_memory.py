@@ -83,6 +83,20 @@ def test_only_training_changes_the_memory(how, target):
     assert ours.targets.loss.pending.abs().max() > 0
 
 
+def test_tokens_are_counted_as_training_begins_and_never_again():
+    ours = new().policy
+    assert not ours.frequency.counted
+    ours.advance(0, 100)  # a warm-up without a bias, in which nobody asks for ranks
+    assert ours.frequency.counted
+    ranks = ours.frequency.rank.clone()
+    assert ranks.unique().numel() > 2
+    resumed = new().policy
+    resumed.load_state_dict(ours.state_dict())
+    resumed.frequency._source = None  # it would fail to count
+    resumed.advance(50, 100)
+    assert torch.equal(resumed.frequency.rank, ranks)
+
+
 def test_the_first_step_forgets_what_came_before():
     ours = new().policy
     ours.advance(5, 10)

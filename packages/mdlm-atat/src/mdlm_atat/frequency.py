@@ -29,8 +29,9 @@ class FrequencyPrior(nn.Module):
     so that frequent tokens are near 0, rare ones near 1, those that were never met are
     1, and f is uniform over the corpus, with mean 1/2, whatever the vocabulary is.
 
-    Tokens are counted when the ranks are first asked for. A checkpoint holds the
-    ranks, and with them nothing is counted again. Every process counts the same rows.
+    Tokens are counted by `prepare`, or when the ranks are first asked for. A checkpoint
+    holds the ranks, and with them nothing is counted again. Every process counts the
+    same rows.
     """
 
     rank: Tensor
@@ -61,11 +62,19 @@ class FrequencyPrior(nn.Module):
         Raises:
             DataError: if the training split has no free token to count.
         """
+        self.prepare()
+        return self.rank[tokens]
+
+    def prepare(self) -> None:
+        """Count, unless the ranks are known.
+
+        Raises:
+            DataError: if the training split has no free token to count.
+        """
         if not self._known:
             if not self.counted:
                 self._count()
             self._known = True  # and not asked of the device again
-        return self.rank[tokens]
 
     @torch.no_grad()
     def _count(self) -> None:

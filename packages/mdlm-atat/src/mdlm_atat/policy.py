@@ -326,11 +326,15 @@ class AdaptiveMasking(nn.Module):
     def advance(self, step: int, steps: int) -> None:
         """Take in what the last step taught, and move the curriculum to `step`.
 
+        The first call counts tokens for the ranks, if no checkpoint holds them.
+
         Args:
             step: optimiser steps done; 0 drops what was added before training.
             steps: of the whole run.
         """
         self._began = True
+        if self.frequency is not None:
+            self.frequency.prepare()  # now, and not at the first step with a bias
         if self.targets is not None:
             if step == 0:
                 self.targets.forget_pending()
