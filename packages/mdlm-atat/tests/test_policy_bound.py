@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mdlm_atat.ablation.diagnostics import _chance, full_strength
 from mdlm_atat.importance import FIXED_TIME
 from mdlm_core.diffusion import Cosine, Draw, LogLinear
 from mdlm_core.errors import ConfigError
@@ -78,6 +79,15 @@ def test_scores_do_not_change_with_the_time():
     torch.testing.assert_close(offsets[0], offsets[1], atol=1e-6, rtol=0)
     torch.testing.assert_close(offsets[0], offsets[2], atol=1e-6, rtol=0)
     assert offsets[0].std() > 0.5
+
+
+@pytest.mark.parametrize("objective", ["ht", "nelbo"])
+def test_the_diagnostics_look_at_the_chances_of_training(objective):
+    ours, schedule = policy(objective=objective), LogLinear()
+    t = torch.tensor([0.1, 0.3, 0.6, 0.9]).double()
+    assert ours.curriculum.kappa == full_strength(ours)
+    trained = ours.rates(rows(), t, schedule).mask_prob
+    torch.testing.assert_close(_chance(ours, rows(), t, schedule), trained)
 
 
 def test_only_the_reverse_rate_learns_from_the_rate_term():

@@ -153,5 +153,5 @@ def _chance(
             noise=Noise(0).child("diagnose"),
             mask_id=policy.mask_id,
         ).mask_prob
-    importance = policy.importance(batch, t)
+    importance = policy.importance(batch, policy.scoring_time(t))
     return policy.masking.rates(importance, batch.free, t, schedule, kappa).mask_prob
