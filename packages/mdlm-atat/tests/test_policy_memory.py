@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from mdlm_atat.config import CurriculumConfig
+from mdlm_atat.curriculum import BINS
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import resolve
 from mdlm_core.diffusion import Draw, LogLinear
@@ -216,9 +217,15 @@ def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path):
 def test_a_run_does_not_depend_on_its_micro_batches(tmp_path):
     _, whole = run(tmp_path / "whole", lr=1e-3)
     _, cut = run(tmp_path / "cut", lr=1e-3, micro_batch=2)
+    compared = 0
     for name, value in whole.items():
-        if "running" in name or "quantiles" in name:
-            torch.testing.assert_close(cut[name], value, rtol=2e-2, atol=1e-3)
+        if "running" in name:
+            torch.testing.assert_close(cut[name], value, rtol=1e-4, atol=1e-6)
+            compared += 1
+        if "quantiles" in name:  # rounding may move a token to the next bin
+            torch.testing.assert_close(cut[name], value, rtol=0, atol=1 / BINS)
+            compared += 1
+    assert compared == 2
     assert whole["policy.targets.loss.running"][:, 0].min() > 0
 
 
