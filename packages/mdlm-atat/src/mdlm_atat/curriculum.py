@@ -21,12 +21,12 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from mdlm_core.errors import ConfigError, UnknownNameError
 
 from .config import CURRICULA, CurriculumConfig
+from .processes import sum_over_processes
 
 STRATEGIES = ("proportional", "inverse", "balanced", "time_only")
 """Important tokens are hidden earlier, later, as the stage says, or as all others."""
@@ -194,7 +194,7 @@ class CurriculumScheduler(nn.Module):
             return
         number = torch.as_tensor(count, dtype=torch.float64, device=loss.device)
         seen = torch.stack([loss.detach().double() * number, number])
-        self.pending += _total(seen).to(self.pending.device)
+        self.pending += sum_over_processes(seen).to(self.pending.device)
 
     @torch.no_grad()
     def observe_importance(self, importance: Tensor, free: Tensor) -> None:
@@ -204,7 +204,7 @@ class CurriculumScheduler(nn.Module):
         place = (importance.detach().double() * BINS).long().clamp(0, BINS - 1)
         seen = torch.zeros_like(self.histogram)
         seen.index_add_(0, place.flatten(), free.double().flatten())
-        self.histogram += _total(seen)
+        self.histogram += sum_over_processes(seen)
 
     # ---- the shape of a run --------------------------------------------------
 
@@ -328,10 +328,3 @@ def _quantiles(histogram: Tensor) -> Tensor:
     inside = histogram[bin_]
     share = (goal - (mass[bin_] - inside)) / torch.where(inside > 0, inside, 1.0)
     return (bin_ + share) / len(histogram)
-
-
-def _total(values: Tensor) -> Tensor:
-    """Return the sum over all processes."""
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(values)
-    return values

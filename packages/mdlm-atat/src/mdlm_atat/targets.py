@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ImportanceConfig
 from .frequency import mid_rank
+from .processes import sum_over_processes
 
 SLOW = 0.999
 """Decay of the reference that `excess` compares with."""
@@ -210,10 +210,3 @@ def phi(z: Tensor) -> Tensor:
     """Return the distribution function of the normal distribution at `z`."""
     y: Tensor = torch.special.ndtr(z)
     return y
-
-
-def sum_over_processes(sums: Tensor) -> Tensor:
-    """Return the sums over all processes of the run; every process must call it."""
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(sums)
-    return sums
