@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,14 +67,23 @@ def evaluate(
 
         noise = Noise(seed or 0).child("own")
         found = own_bound(loaded, draws=draws, rows=rows, noise=noise)
-        card["own_bound"] = asdict(found)
-    print(json.dumps(card, indent=2) if as_json else _text(card))
+        card["own_bound"] = _plain(asdict(found))
+    print(json.dumps(card, indent=2, allow_nan=False) if as_json else _text(card))
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values with None for what is no number, such as the error of one row."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
 
 
 def _text(card: dict[str, Any]) -> str:
     lines = ["uniform bound"]
     lines += [
-        f"{name.replace('_', ' '):>15}  {entry['value']:.4f} ± {entry['se']:.4f}"
+        f"{name.replace('_', ' '):>15}  {_number(entry['value'])} ± "
+        f"{_number(entry['se'])}"
         for name, entry in card["bound"].items()
         if entry is not None
     ]
@@ -86,7 +96,8 @@ def _text(card: dict[str, Any]) -> str:
         found = card["own_bound"]
         lines.append(f"own bound of {found['label']} (not to be compared)")
         lines.append(
-            f"{'nats per token':>15}  {found['nats']:.4f} ± {found['nats_se']:.4f}"
+            f"{'nats per token':>15}  {_number(found['nats'])} ± "
+            f"{_number(found['nats_se'])}"
         )
     found = card["diagnostics"]
     if found is None:
@@ -106,6 +117,10 @@ def _text(card: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _number(value: float | None, style: str = ".4f") -> str:
+    return "–" if value is None else format(value, style)
+
+
 def _line(name: str, values: list[float | None], style: str) -> str:
-    cells = ("–" if value is None else format(value, style) for value in values)
+    cells = (_number(value, style) for value in values)
     return f"{name:>15}  " + " ".join(f"{cell:>6}" for cell in cells)
