@@ -122,6 +122,26 @@ def test_evaluate_prints_the_bound_and_the_diagnostics(finished):
     assert "mask rate at full strength (kappa = 0.50)" in text
 
 
+def test_one_row_has_a_bound_and_no_error(finished):
+    out, _ = finished
+    (run,) = (out / "runs").iterdir()
+    one = ("evaluate", run, "--rows=1", "--draws=1", "--own", "--device=cpu")
+
+    def refuse(text):
+        raise AssertionError(f"{text} is no JSON")
+
+    card = json.loads(call(*one, "--json"), parse_constant=refuse)
+    assert card["bound"]["nats_per_token"]["se"] is None
+    assert card["own_bound"]["nats_se"] is None
+    text = call(*one)
+    assert f"{card['bound']['nats_per_token']['value']:.4f} ± –" in text
+    assert f"{card['own_bound']['nats']:.4f} ± –" in text
+
+
+def test_the_help_of_phase_names_the_command_that_lists_them():
+    assert "datasets ls --phases" in " ".join(call("ablate", "--help").split())
+
+
 def test_the_own_bound_of_a_run_without_one_is_refused(tmp_path):
     ablate(tmp_path / "ab", "--variants=uniform", "--seeds=1", "--steps=2")
     (run,) = (tmp_path / "ab" / "runs").iterdir()

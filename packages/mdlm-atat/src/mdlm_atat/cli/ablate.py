@@ -24,7 +24,8 @@ TINY_ROWS, TINY_DRAWS = 32, 4
 
 def ablate(
     phase: Annotated[
-        str, typer.Option(metavar="P", help="Which phase; see mdlm atat datasets ls.")
+        str,
+        typer.Option(metavar="P", help="One of 'mdlm atat datasets ls --phases'."),
     ],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where rows, runs and report go.")
