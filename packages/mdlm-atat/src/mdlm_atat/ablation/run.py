@@ -293,15 +293,29 @@ def ablate(
 
 
 def git_commit() -> str | None:
-    """Return the commit of the working folder, with + if files differ from it."""
+    """Return the commit of this package's checkout, with + if files differ from it.
+
+    None if the package is not in a checkout that has it, but installed.
+    """
+    here = Path(__file__).resolve()
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        found = _git(
+            here.parent,
+            *("describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"),
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+    return found or None
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    return done.stdout.strip()
