@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import signal
 import statistics
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,25 @@ def attempt(
     except Exception as error:
         traceback.print_exc()
         return {"status": FAILED, "error": f"{type(error).__name__}: {error}"}
+    if (place := _not_finite(found)) is not None:
+        return {"status": FAILED, "error": f"{place} is not a finite number"}
     return {"status": DONE, "error": None, **found}
+
+
+def _not_finite(values: Any, place: str = "") -> str | None:
+    """Return where the first number stands that no row can hold; None if none does."""
+    if isinstance(values, float):
+        return None if math.isfinite(values) else place
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(values, Mapping):
+        items = values.items()
+    elif isinstance(values, list | tuple):
+        items = enumerate(values)
+    for name, value in items:
+        inner = _not_finite(value, f"{place}.{name}" if place else str(name))
+        if inner is not None:
+            return inner
+    return None
 
 
 def measure(
