@@ -1,7 +1,9 @@
 """A real ablation in miniature: rows, resuming, failures, the report."""
 
 import json
+import os
 import re
+import subprocess
 from importlib.util import find_spec
 from itertools import pairwise
 from types import SimpleNamespace
@@ -9,8 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from mdlm_atat.ablation import measure, plots
+from mdlm_atat.ablation import run as run_module
 from mdlm_atat.ablation.diagnostics import full_strength
 from mdlm_atat.ablation.plan import Phase
+from mdlm_atat.ablation.process import threads_each
 from mdlm_atat.ablation.report import build, write_report
 from mdlm_atat.ablation.rows import AblationFolder, latest
 from mdlm_atat.ablation.run import ablate
@@ -249,6 +253,39 @@ def test_a_failure_is_a_row_and_the_others_go_on(tmp_path, monkeypatch):
     assert matched["steps"] == max(1, round(6 * speed))
     again, _ = run(tmp_path, "full", "uniform", "uniform_time_matched", seeds=(0,))
     assert again == rows  # the measured times are those of the rows: the same plan
+
+
+def test_a_number_that_is_not_finite_is_a_failure(tmp_path, monkeypatch):
+    found = {"strength": 1.0, "spearman": [0.5, float("nan")]}
+    monkeypatch.setattr(measure, "diagnose", lambda *a, **k: found)
+    rows, said = run(tmp_path, "full", seeds=(0,))
+    assert [row["status"] for row in rows] == ["failed"]
+    assert rows[0]["error"] == "diagnostics.spearman.1 is not a finite number"
+    assert said[-1].startswith("full, seed 0: failed:")
+
+
+def test_the_commit_is_that_of_the_package(tmp_path, monkeypatch):
+    here = run_module.git_commit()
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        if subprocess.run(["git", *who, *words], cwd=tmp_path, check=False).returncode:
+            pytest.skip("git does not work here")
+    monkeypatch.chdir(tmp_path)
+    assert run_module.git_commit() == here
+    # Installed into an environment that lies inside another checkout.
+    installed = tmp_path / "run.py"
+    installed.touch()
+    monkeypatch.setattr(run_module, "__file__", str(installed))
+    assert run_module.git_commit() is None
+
+
+def test_threads_are_shared_out_of_the_cores_that_may_be_used(monkeypatch):
+    allowed = {0, 1, 2, 5, 6, 7}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert [threads_each(count) for count in (1, 2, 6, 9)] == [None, 3, 1, 1]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert threads_each(2) == 32
 
 
 def test_a_folder_without_an_ablation_has_no_report(tmp_path):

@@ -84,5 +84,11 @@ def threads_each(at_once: int) -> int | None:
     """Return the threads for each of several runs at once; None for one alone."""
     if at_once == 1:
         return None
-    cores = int(getattr(os, "process_cpu_count", os.cpu_count)() or 1)
-    return max(1, cores // at_once)
+    return max(1, _cores() // at_once)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
