@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from mdlm_atat.variants import BASELINE, VARIANTS
+from mdlm_core.cache import write_atomic
 
 from . import markdown, plots
 from .rows import DONE, AblationFolder, Row, latest
@@ -38,17 +38,12 @@ def write_report(folder: Path, *, draw: bool = True) -> tuple[Path, str]:
     """
     place = AblationFolder(folder)
     report = build(place)
-    _write(folder / "report.json", json.dumps(report, indent=1, allow_nan=False))
+    text = json.dumps(report, indent=1, allow_nan=False)
+    write_atomic(folder / "report.json", text.encode())
     drawn, line = plots.draw(report, place.plots) if draw else ([], "no plots asked")
     figures = [f"{place.plots.name}/{path.name}" for path in drawn]
-    _write(folder / "report.md", markdown.render(report, figures))
+    write_atomic(folder / "report.md", markdown.render(report, figures).encode())
     return folder / "report.md", line
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def build(folder: AblationFolder) -> dict[str, Any]:

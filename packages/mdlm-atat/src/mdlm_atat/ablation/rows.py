@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mdlm_core.cache import write_atomic
 from mdlm_core.errors import DataError, UsageError
 
 Row = dict[str, Any]
@@ -86,9 +87,7 @@ class AblationFolder:
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Write the plan, or nothing at all."""
-        place = self.plan.with_suffix(".tmp")
-        place.write_text(json.dumps(plan, indent=1), encoding="utf-8")
-        os.replace(place, self.plan)
+        write_atomic(self.plan, json.dumps(plan, indent=1).encode())
 
     def read_plan(self) -> dict[str, Any]:
         """Return the plan.

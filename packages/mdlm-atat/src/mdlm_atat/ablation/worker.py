@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mdlm_atat.datasets import DatasetConfig
+from mdlm_core.cache import write_atomic
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import read_run
 
@@ -41,10 +42,8 @@ def main(path: Path) -> None:
         )
     except (Stopped, KeyboardInterrupt):
         result = {"status": STOPPED, "error": None}
-    place = Path(job["result"])
-    temporary = place.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
-    os.replace(temporary, place)
+    text = json.dumps(result, allow_nan=False)
+    write_atomic(Path(job["result"]), text.encode())
 
 
 def _extras(values: dict[str, Any]) -> Extras:
