@@ -71,7 +71,8 @@ def test_sample_of_runs_estimates_the_share(write):
     whole = find_overlap(train, val)
     part = find_overlap(train, val, runs=1000, seed=3)
     assert (whole.runs, part.runs) == (9951, 1000)
-    assert abs(part.share - whole.share) < 4 * part.error
+    error = (whole.share * (1 - whole.share) / part.runs) ** 0.5
+    assert abs(part.share - whole.share) < 4 * error
     assert find_overlap(train, val, runs=1000, seed=3) == part
     assert find_overlap(train, val, runs=1000, seed=4) != part
 

@@ -49,11 +49,6 @@ class Overlap:
         """`found` over `runs`."""
         return self.found / self.runs
 
-    @property
-    def error(self) -> float:
-        """The standard error of `share` as one of random runs."""
-        return float((self.share * (1 - self.share) / self.runs) ** 0.5)
-
 
 def overlap(train_file: Path | str, val_file: Path | str) -> float:
     """Return the share of the validation text that stands in the training text.
