@@ -215,3 +215,9 @@ def test_another_training_text_is_trained_on_again(tmp_path, monkeypatch):
     assert second["config"] == first["config"]
     assert second["hash"] != first["hash"]
     assert second["windows"]["nats"] != first["windows"]["nats"]
+
+
+def test_a_dry_run_shows_the_steps_of_the_phase(tmp_path):
+    phase = "DEBUG_IMPORTANCE_ABLATION"
+    said = call("ablate", "--phase", phase, "--out", tmp_path / "ab", "--dry-run")
+    assert {line.split()[2] for line in said.splitlines()[1:]} == {"60"}

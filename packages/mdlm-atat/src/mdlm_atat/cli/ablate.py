@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,7 +99,8 @@ def ablate(
         found.id, preset or found.preset, variants, found.variants, seeds, found.seeds
     )
     # Settings are checked before any text is prepared.
-    planned = make_jobs(catalog, wanted, sets=given, tiny=tiny)
+    whole = replace(wanted, sets=tuple(to_sets(found)))
+    planned = make_jobs(catalog, whole, sets=given, tiny=tiny)
     if dry_run:
         _plan(planned)
         return
@@ -117,8 +119,6 @@ def ablate(
         text = manifest["sha256"]
         note = f"{found.dataset.name} {found.replaced}" if found.replaced else ""
         note = "; ".join(filter(None, (note, check_disjoint(found, tell=print))))
-    from dataclasses import replace
-
     from mdlm_atat.ablation.measure import Stopped
     from mdlm_atat.ablation.report import write_report
     from mdlm_atat.ablation.run import ablate as run
