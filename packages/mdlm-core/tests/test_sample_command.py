@@ -35,6 +35,7 @@ def run(tmp_path, monkeypatch, capsys):
     (folder / "config.yaml").write_text("sampler: {name: ancestral, steps: 8}\n")
     loaded = SimpleNamespace(
         backbone=Letters(),
+        module=SimpleNamespace(),
         tokenizer=ByteTokenizer(),
         schedule=LogLinear(),
         source=SimpleNamespace(length=12),

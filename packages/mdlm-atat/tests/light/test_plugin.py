@@ -16,7 +16,7 @@ from mdlm_atat.config import (
 )
 from mdlm_core import ConfigError, load_catalog
 from mdlm_core.config import resolve
-from mdlm_core.testing import fresh_plugins
+from mdlm_core.plugins import Plugins
 
 DECLARED = {
     plugin.mdlm_backbones: {"atat-dit": ATATDiTConfig},
@@ -41,7 +41,7 @@ def test_every_preset_can_be_read(spec):
 
 
 def test_the_plugin_loads_beside_core_alone():
-    record = fresh_plugins(plugin).records[-1]
+    record = Plugins().add("atat", plugin)
     assert (record.name, record.status) == ("atat", "loaded")
 
 
