@@ -132,7 +132,15 @@ def test_a_signal_finishes_the_step_and_saves(tmp_path, capsys, number):
     assert trace(tmp_path / "a") == trace(tmp_path / "b")
 
 
-def test_a_second_ctrl_c_stops_at_once(tmp_path):
+@pytest.fixture
+def ctrl_c():
+    """What Python does with Ctrl-C in a terminal; a job in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path, ctrl_c):
     class Impatient(TinySource):
         def batches(self, split, *, start=0, **rest):
             for batch in super().batches(split, start=start, **rest):

@@ -196,7 +196,6 @@ def test_version(capsys):
         (["list", "zzzzz"], "there is no kind 'zzzzz'. The kinds are: task, model"),
         (["list", "model", "dti"], "did you mean 'dit'?"),
         (["plugins", "doctor", "zzz"], "there is no plugin 'zzz'. Installed: core"),
-        (["plugins", "check", "atat"], "pip install mdlm-atat"),
     ],
 )
 def test_wrong_usage_ends_with_two_and_one_line(capsys, arguments, message):
@@ -205,6 +204,12 @@ def test_wrong_usage_ends_with_two_and_one_line(capsys, arguments, message):
     assert message.lower() in text.lower()
     assert text.startswith("error: ")
     assert len(text.splitlines()) == 1
+
+
+def test_checking_a_plugin_that_is_not_here_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setattr("mdlm_core.plugins.metadata.entry_points", lambda group: [])
+    assert run(["plugins", "check", "atat"]) == 2
+    assert "pip install mdlm-atat" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", FIRST_PARTY)

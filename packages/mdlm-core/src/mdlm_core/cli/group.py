@@ -148,7 +148,7 @@ def _unknown(name: str) -> MdlmError:
             f"Try: pip install mdlm-{name}"
         )
     known = [*CORE_COMMANDS, *records.keys() - {"core"}]
-    if near := difflib.get_close_matches(name, [*known, *FIRST_PARTY], n=3):
+    if near := difflib.get_close_matches(name, {*known, *FIRST_PARTY}, n=3):
         guess = " or ".join(f"'{item}'" for item in near)
         return UsageError(f"{message}; did you mean {guess}?")
     return UsageError(f"{message}; 'mdlm --help' lists them")
