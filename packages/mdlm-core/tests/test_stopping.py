@@ -134,7 +134,7 @@ def test_a_signal_finishes_the_step_and_saves(tmp_path, capsys, number):
 
 @pytest.fixture
 def ctrl_c():
-    """What Python does with Ctrl-C in a terminal; a job in the background ignores it."""
+    """What Python does with Ctrl-C in a terminal; a background job ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
