@@ -15,12 +15,9 @@ Letters: B batch, L length.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import Any, Protocol, cast
 
 import torch
-import torch.distributed as dist
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from mdlm_core.data.batch import Batch
@@ -30,7 +27,7 @@ from mdlm_core.errors import DataError, UsageError
 from mdlm_core.kernels.modes import evaluating
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import DataSource, Schedule
-from mdlm_core.tasks.bound import ROWS_AT_ONCE
+from mdlm_core.tasks.bound import ROWS_AT_ONCE, gather, on_cpu
 from mdlm_core.tasks.held_out import held_out
 
 from .adaptive_process import AdaptiveProcess
@@ -130,7 +127,7 @@ def own_bound(
             for batch in held_out(source, rows, at_once=ROWS_AT_ONCE)
             if len(batch)
         ]
-    found = _gather([_on_cpu(part) for part in parts])
+    found = gather([on_cpu(part) for part in parts])
     if not found:
         raise DataError("the validation split has no rows to score")
     joined = Estimate.join(found)
@@ -239,24 +236,3 @@ def hide_some(keys: Tensor, free: Tensor, log_m: Tensor) -> tuple[Tensor, Tensor
     before[:, 0] = False
     masked = torch.where(before, keys < log_m.exp(), candidate) & free
     return masked, some[:, 0]
-
-
-def _on_cpu(part: Estimate) -> Estimate:
-    return replace(
-        part,
-        nats=part.nats.cpu(),
-        se=part.se.cpu(),
-        tokens=part.tokens.cpu(),
-        values=part.values.cpu(),
-    )
-
-
-def _gather(parts: list[Estimate]) -> list[Estimate]:
-    """Return the parts of all processes in the order of the rows."""
-    count = PartialState().num_processes
-    if count == 1:
-        return parts
-    everyone: list[list[Estimate]] = [[] for _ in range(count)]
-    dist.all_gather_object(everyone, parts)
-    ordered = zip_longest(*everyone)
-    return [part for group in ordered for part in group if part is not None]

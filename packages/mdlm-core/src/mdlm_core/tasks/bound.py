@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -30,6 +30,7 @@ from .held_out import held_out
 ESTIMATORS = ("exact-counts", "continuous-time", "any-order")
 ROWS_AT_ONCE = 16
 """Rows of one process that go through the model together."""
+T = TypeVar("T")
 _Part = tuple[Estimate, Tensor]
 """The estimate of a batch, and the bytes of its rows."""
 
@@ -119,11 +120,11 @@ def measure(
     estimate = _estimator(estimator, backbone, draws, noise, schedule)
     with torch.autocast(device.type, enabled=False):
         parts = [
-            (_on_cpu(estimate(batch.to(device))), _bytes(batch, sizes))
+            (on_cpu(estimate(batch.to(device))), _bytes(batch, sizes))
             for batch in held_out(source, rows, at_once=ROWS_AT_ONCE)
             if len(batch)
         ]
-    found = _gather(parts)
+    found = gather(parts)
     if not found:
         raise DataError("the validation split has no rows to score")
     joined = _first(Estimate.join([part for part, _ in found]), rows)
@@ -205,7 +206,8 @@ def _bytes(batch: Batch, sizes: Tensor | None) -> Tensor:
     return (sizes[batch.tokens.cpu()] * batch.free.cpu()).sum(1)
 
 
-def _on_cpu(part: Estimate) -> Estimate:
+def on_cpu(part: Estimate) -> Estimate:
+    """Return an estimate whose tensors are on the CPU."""
     return replace(
         part,
         nats=part.nats.cpu(),
@@ -227,12 +229,15 @@ def _first(whole: Estimate, rows: int) -> Estimate:
     )
 
 
-def _gather(parts: list[_Part]) -> list[_Part]:
-    """Return the parts of all processes in the order of the rows."""
+def gather(parts: list[T]) -> list[T]:
+    """Return the parts of all processes in the order of the rows.
+
+    Part i of process r of n is that of global part ``i n + r``.
+    """
     count = PartialState().num_processes
     if count == 1:
         return parts
-    everyone: list[list[_Part]] = [[] for _ in range(count)]
+    everyone: list[list[T]] = [[] for _ in range(count)]
     dist.all_gather_object(everyone, parts)
     ordered = zip_longest(*everyone)
     return [part for group in ordered for part in group if part is not None]
