@@ -1,0 +1,16 @@
+"""``mdlm llada``: one file per command; heavy imports inside a command's body."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="The LLaDA family: preprocess, generate, infer, score, evaluate, convert.",
+)
