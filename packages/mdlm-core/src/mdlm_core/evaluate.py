@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels.noise import Noise
-from mdlm_core.protocols import Backbone, DataSource, Schedule
+from mdlm_core.protocols import Backbone, DataSource, Schedule, Task
 from mdlm_core.tasks.bound import measure
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 class Trained(Protocol):
     """What is read of a `train.LoadedRun`."""
 
+    @property
+    def task(self) -> Task: ...  # noqa: D102
+    @property
+    def module(self) -> nn.Module: ...  # noqa: D102
     @property
     def backbone(self) -> Backbone: ...  # noqa: D102
     @property
@@ -72,8 +76,10 @@ def evaluate(
             f"draws is {draws} and rows is {rows}; draws must be at least 1 and rows "
             f"at least 0"
         )
-    bound = measure(
-        cast("nn.Module", run.backbone),
+    own = getattr(run.task, "bound", None)  # of a task that needs a way of its own
+    subject = run.backbone if own is None else run.module
+    bound = (own or measure)(
+        cast("nn.Module", subject),
         run.source,
         draws=draws,
         rows=rows,

@@ -215,7 +215,12 @@ class Sampler(Protocol):
 
 
 class Task(Protocol):
-    """What is trained: builds the module, measures it, shows what it can do."""
+    """What is trained: builds the module, measures it, shows what it can do.
+
+    One more method is called if it exists: ``bound(module, source, *, draws, noise,
+    rows, estimator, schedule)``, for `mdlm evaluate`, by a task whose rows need more
+    than `tasks.bound.measure` does; it returns a `tasks.bound.Bound`.
+    """
 
     def build(self, source: DataSource) -> nn.Module:
         """Return the module to train.
@@ -223,7 +228,11 @@ class Task(Protocol):
         Its ``forward(batch, draw)`` returns a `diffusion.Loss`; all learned parts
         (backbone, masking policy) are its children, and `backbone` is one of them.
         All that it remembers is in parameters and buffers: a checkpoint holds nothing
-        else, and extra state is refused. If it has ``parameter_groups(config)``, its
+        else, and extra state is refused. Weights that come from outside and never
+        change are left out of it: the part that has them names them in a set
+        `external_tensors`. If it has ``count(batch)``, the loss is divided by the sum
+        of that over the global batch, instead of by the free tokens; ``Loss.count``
+        must sum to the same. If it has ``parameter_groups(config)``, its
         parts may learn at rates of their own (`train.optim.build_optimizer`).
         """
         ...

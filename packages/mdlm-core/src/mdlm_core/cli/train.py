@@ -109,6 +109,13 @@ def _plan(config: RunConfig, catalog: Catalog) -> None:
         print(line)
 
 
+def _twice(outcome: Outcome, config: RunConfig) -> str:
+    """Return the setting that makes a run twice as long."""
+    if config.train.epochs:
+        return f"train.epochs={2 * config.train.epochs:g}"
+    return f"train.steps={2 * outcome.steps}"
+
+
 def _report(outcome: Outcome, config: RunConfig) -> None:
     """Say how a run ended, and what can be done next."""
     from accelerate import PartialState
@@ -121,7 +128,7 @@ def _report(outcome: Outcome, config: RunConfig) -> None:
         if outcome.signal is not None:
             print(
                 f"stopped by {outcome.signal.name} and saved after step "
-                f"{outcome.step} of {config.train.steps}; go on with:\n"
+                f"{outcome.step} of {outcome.steps}; go on with:\n"
                 f"  mdlm train --out {outcome.folder} --resume"
             )
         else:
@@ -135,7 +142,7 @@ def _report(outcome: Outcome, config: RunConfig) -> None:
                 f"  mdlm sample {outcome.folder} --num 4\n"
                 f"  mdlm evaluate {outcome.folder}\n"
                 f"  mdlm train --out {outcome.folder} --resume "
-                f"--set train.steps={2 * config.train.steps}"
+                f"--set {_twice(outcome, config)}"
             )
     leave()
     if outcome.signal is not None:

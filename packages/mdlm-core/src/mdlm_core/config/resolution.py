@@ -34,6 +34,7 @@ TINY_TRAIN = {
     "batch_size": 4,
     "micro_batch": 0,
     "warmup": 0,
+    "epochs": 0,
     "eval_every": 5,
     "save_every": 5,
     "sample_every": 0,

@@ -49,6 +49,8 @@ class TrainConfig:
 
     steps: int = 1000
     """Optimiser steps."""
+    epochs: float = 0.0
+    """Passes over the data; unless 0, they decide `steps`."""
     batch_size: int = 64
     """Rows in the global batch: over all processes and accumulation steps."""
     micro_batch: int = 0
@@ -65,14 +67,20 @@ class TrainConfig:
     """AdamW's epsilon."""
     weight_decay: float = 0.0
     """AdamW's decoupled weight decay, on matrices only."""
-    lr_schedule: Literal["constant", "cosine", "wsd"] = "constant"
+    lr_schedule: Literal[
+        "constant", "cosine", "wsd", "linear", "polynomial", "cosine-restarts"
+    ] = "constant"
     """What follows the warm-up; wsd is constant, then a linear fall at the end."""
     warmup: int = 2500
     """Steps of linear warm-up."""
     decay_fraction: float = 0.2
     """The share of the steps in which wsd falls."""
     lr_min_ratio: float = 0.0
-    """The final learning rate over the peak, for cosine and wsd."""
+    """The final learning rate over the peak, unless it is constant."""
+    lr_power: float = 1.0
+    """The exponent of polynomial."""
+    lr_cycles: int = 1
+    """The cosines of cosine-restarts, one after the other."""
     clip: float = 1.0
     """Largest gradient norm; 0 means no clipping."""
     ema: float = 0.9999
@@ -83,10 +91,10 @@ class TrainConfig:
     """Whether the backbone goes through `torch.compile`."""
     checkpoint_activations: bool = False
     """Whether blocks are recomputed in the backward pass, to save memory."""
-    eval_every: int = 500
-    """Steps between measurements on held-out data; 0 means only at the end."""
-    save_every: int = 500
-    """Steps between checkpoints; 0 means only at the end."""
+    eval_every: int | Literal["epoch"] = 500
+    """Steps between measurements on held-out data, or epoch; 0 means at the end."""
+    save_every: int | Literal["epoch"] = 500
+    """Steps between checkpoints, or epoch; 0 means only at the end."""
     keep_last: int = 2
     """How many of the newest checkpoints stay."""
     keep_best: int = 3
@@ -101,10 +109,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         at_least(1, "train", self, "steps", "batch_size", "log_every", "keep_last")
         at_least(0, "train", self, "warmup", "micro_batch", "clip", "weight_decay")
-        at_least(0, "train", self, "eval_every", "save_every", "keep_best")
-        at_least(0, "train", self, "sample_every")
+        at_least(0, "train", self, "keep_best", "sample_every", "epochs")
+        for name in ("eval_every", "save_every"):
+            if getattr(self, name) != "epoch":
+                at_least(0, "train", self, name)
+        at_least(1, "train", self, "lr_cycles")
         share("train", self, "decay_fraction", "lr_min_ratio")
-        for name in ("lr", "adam_eps"):
+        for name in ("lr", "adam_eps", "lr_power"):
             value = getattr(self, name)
             require(value > 0, f"train.{name} is {value}; it must be positive")
         for name in ("beta1", "beta2", "ema"):

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from mdlm_core.errors import DataError
+from mdlm_core.errors import ConfigError, DataError
 
 from .hub import quiet, require
 from .tokenizers import check_ids, decode_around_masks, save_definition, utf8
@@ -19,12 +19,22 @@ _FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError
 class PretrainedTokenizer:
     """A Hugging Face tokenizer, with a mask id after its last id if it has no mask.
 
-    Its end of document is its end-of-text token, else its separator, else an id of
-    its own. Text that looks like a special token is encoded as text.
+    A mask that the tokenizer has as a token, but does not name as its mask, is given
+    by its id. Its end of document is its end-of-text token, else its separator, else
+    an id of its own. Text that looks like a special token is encoded as text.
     """
 
-    def __init__(self, name: str, wrapped: Any) -> None:
-        """Wrap a tokenizer of transformers."""
+    def __init__(self, name: str, wrapped: Any, mask_id: int | None = None) -> None:
+        """Wrap a tokenizer of transformers.
+
+        Args:
+            name: what it is called.
+            wrapped: the tokenizer.
+            mask_id: the mask, instead of the tokenizer's own.
+
+        Raises:
+            ConfigError: if `mask_id` is negative, or the end of document.
+        """
         self.name = name
         self._wrapped = wrapped
         last = max(wrapped.get_vocab().values(), default=-1)
@@ -32,7 +42,15 @@ class PretrainedTokenizer:
         eod = wrapped.eos_token_id
         eod = wrapped.sep_token_id if eod is None else eod
         self.eod_id = int(self._append() if eod is None else eod)
-        mask = wrapped.mask_token_id
+        self._given_mask = mask_id
+        if mask_id is not None and (mask_id < 0 or mask_id == self.eod_id):
+            raise ConfigError(
+                f"the mask of tokenizer '{name}' is given as {mask_id}, which is "
+                f"{'negative' if mask_id < 0 else 'its end of text'}; give the id of "
+                f"its mask token"
+            )
+        mask = wrapped.mask_token_id if mask_id is None else mask_id
+        self.vocab_size = max(self.vocab_size, (mask_id or 0) + 1)
         self.mask_id = int(self._append() if mask is None else mask)
         pad = wrapped.pad_token_id
         self.pad_id = int(self.eod_id if pad is None else pad)
@@ -57,8 +75,9 @@ class PretrainedTokenizer:
             verbose=False,  # no advice on the lengths its own model takes
         )["input_ids"]
         if self.mask_id < self._known and any(self.mask_id in ids for ids in encoded):
+            token = self._wrapped.convert_ids_to_tokens(self.mask_id)
             raise DataError(
-                f"a text becomes the mask {self._wrapped.mask_token!r} of tokenizer "
+                f"a text becomes the mask {token!r} of tokenizer "
                 f"'{self.name}'; remove that from the text"
             )
         return encoded
@@ -106,6 +125,7 @@ class PretrainedTokenizer:
             kind="hugging-face",
             name=self.name,
             fingerprint=self._fingerprint,
+            mask_id=self._given_mask,
         )
 
     def fingerprint(self) -> str:
@@ -136,11 +156,15 @@ def of_bytes(state: dict[str, Any]) -> bool:
     return normal == "NFC" and decoder == "ByteLevel" and bool(levels) and not spaces
 
 
-def load_pretrained(name: str) -> PretrainedTokenizer:
+def load_pretrained(name: str, mask_id: int | None = None) -> PretrainedTokenizer:
     """Return the Hugging Face tokenizer `name`, a folder or a name on the hub.
 
     What is in the local cache is used before the network is. No code that comes with
     a tokenizer is run.
+
+    Args:
+        name: which.
+        mask_id: the mask, for a tokenizer that does not name one.
 
     Raises:
         DataError: if it cannot be loaded.
@@ -148,21 +172,25 @@ def load_pretrained(name: str) -> PretrainedTokenizer:
     """
     transformers = require("transformers", f"data.tokenizer={name}")
     load = transformers.AutoTokenizer.from_pretrained
+
+    def wrap(place: str, **options: Any) -> PretrainedTokenizer:
+        return PretrainedTokenizer(name, load(place, **options), mask_id)
+
     local = Path(name).expanduser()
     if local.is_dir():
         try:
-            return PretrainedTokenizer(name, load(str(local), local_files_only=True))
+            return wrap(str(local), local_files_only=True)
         except _FAILURES as error:
             raise DataError(
                 f"the folder '{name}' cannot be loaded as a tokenizer: {error}"
             ) from error
     try:
-        return PretrainedTokenizer(name, load(name, local_files_only=True))
+        return wrap(name, local_files_only=True)
     except _FAILURES:
         pass  # not in the cache, or not all of it
     try:
         with quiet():
-            return PretrainedTokenizer(name, load(name))
+            return wrap(name)
     except _FAILURES as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else error
         raise DataError(
@@ -172,14 +200,16 @@ def load_pretrained(name: str) -> PretrainedTokenizer:
         ) from error
 
 
-def load_saved(folder: Path, name: str, fingerprint: str) -> PretrainedTokenizer:
+def load_saved(
+    folder: Path, name: str, fingerprint: str, mask_id: int | None = None
+) -> PretrainedTokenizer:
     """Return the tokenizer that `PretrainedTokenizer.save` wrote to `folder`.
 
     Raises:
         DataError: if it is damaged, or does not have that fingerprint.
         MissingExtraError: without the extra ``hf``.
     """
-    loaded = load_pretrained(str(folder))
+    loaded = load_pretrained(str(folder), mask_id)
     loaded.name = name
     if loaded.fingerprint() != fingerprint:
         raise DataError(

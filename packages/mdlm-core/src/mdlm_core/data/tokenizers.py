@@ -258,7 +258,9 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
         if kind == "hugging-face":
             from .pretrained import load_saved
 
-            return load_saved(folder, name, definition["fingerprint"])
+            return load_saved(
+                folder, name, definition["fingerprint"], definition.get("mask_id")
+            )
         if ":" in kind:
             tokenizer: Tokenizer = plugin_loader(kind).load()(folder)
             return tokenizer

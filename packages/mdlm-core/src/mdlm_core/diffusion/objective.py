@@ -6,7 +6,8 @@ ever exists. Letters: B batch, L length, V vocabulary, D width, N hidden positio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +42,13 @@ class Loss:
     nll: Tensor
     """``(N,)`` float32, detached: -log p of each hidden token in row-major order."""
     masked: Tensor
-    """``(B, L)`` bool: which positions those are."""
+    """``(B, L)`` bool: which positions those are. With k masks of each row, ``(k B,
+    L)``: row r is about row r mod B."""
     residual: Tensor | None = None
     """``(N,)`` float32, detached, if asked for: the norm of the gradient of -log p in
     the logits, ``||p - onehot(target)||_2``, between 0 and sqrt 2."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """Other numbers worth a line in the metrics, as means over the rows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,15 +115,26 @@ class Denoiser:
         Yields:
             ``(n, V)`` float32 log-probabilities; the n sum to N, in row-major order.
         """
+        yield from self.laws_of(self.states(canvas, where, t))
+
+    def states(self, canvas: Batch, where: Tensor, t: Tensor | None = None) -> Tensor:
+        """Return the trunk's states ``(N, D)`` at the selected positions; see `laws`.
+
+        A sampler that has them from elsewhere, such as a cache, asks `laws_of`.
+        """
         if not self.time_conditioned:
             t = None
         elif self._clock is not None:
             t = self._clock(canvas)
         elif t is not None:
             t = t.float()
-        states = self.backbone.hidden(canvas, t)[where]  # (N, D)
+        states = self.backbone.hidden(canvas, t)[where]
         self.count.calls += 1
         self.count.rows += len(canvas)
+        return states
+
+    def laws_of(self, states: Tensor) -> Iterator[Tensor]:
+        """Yield the laws ``(n, V)`` that belong to states ``(N, D)``; see `laws`."""
         self.count.head_rows += len(states)
         size = _PIECE.get(states.device.type, _PIECE["other"])
         for piece in torch.split(states, max(1, size // self.backbone.vocab_size)):

@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,6 +53,8 @@ class StepResult:
     """Of the gradient of ``total / count``, before clipping."""
     stop: bool
     """Whether any process was asked to stop."""
+    extra: Mapping[str, float] = field(default_factory=dict)
+    """The means over rows of `Loss.extra`."""
 
 
 def start_processes(device: str | None) -> PartialState:
@@ -165,8 +167,8 @@ class Engine:
         """Do one optimiser step on this process's rows of a global batch.
 
         The gradient is that of the summed loss over the free tokens of the *global*
-        batch: neither the number of processes nor how a batch is cut for accumulation
-        changes a token's weight.
+        batch, or over what the module's ``count(batch)`` returns, summed: neither the
+        number of processes nor how a batch is cut for accumulation changes a weight.
 
         Args:
             batch: the rows.
@@ -183,7 +185,11 @@ class Engine:
             (batch.select(cut).to(self.device), rows[cut].to(self.device))
             for cut in self._cuts(len(batch))
         ]
-        [free] = sum_over_processes([float(batch.free.sum())], self.device)
+        counted = getattr(self.module, "count", None)
+        mine = batch.free.sum() if counted is None else counted(batch)
+        free, divisor = sum_over_processes(
+            [float(batch.free.sum()), float(mine)], self.device
+        )
         if free == 0:
             raise TrainingError(
                 f"step {step + 1}: the batch has no free token to learn"
@@ -197,7 +203,7 @@ class Engine:
                 part,
                 draw,
                 dropout=noise.child("dropout", step, index, self.rank),
-                scale=self.world / free,  # gradients are averaged over processes
+                scale=self.world / divisor,  # gradients are averaged over processes
                 last=index == len(parts) - 1,
             )
             losses.append(loss)
@@ -212,13 +218,32 @@ class Engine:
         )
         if not math.isfinite(total):
             self._refuse("loss", step, [part for part, _ in parts], losses)
-        # A task may count otherwise than in free tokens.
-        norm = self._update(lr, rescale=free / count if count > 0 else 1.0)
+        # A task may count otherwise than it told before.
+        norm = self._update(lr, rescale=divisor / count if count > 0 else 1.0)
         if not math.isfinite(norm) and self.accelerator.scaler is None:
             self._refuse("gradient", step, [part for part, _ in parts], losses)
         if self.ema is not None:
             self.ema.update()
-        return StepResult(total, max(count, 1.0), int(free), norm, stops > 0)
+        extra = self._means(parts, losses)
+        return StepResult(total, max(count, 1.0), int(free), norm, stops > 0, extra)
+
+    def _means(
+        self, parts: list[tuple[Batch, Tensor]], losses: list[Loss]
+    ) -> dict[str, float]:
+        """Return the means over the rows of the global batch of `Loss.extra`."""
+        names = sorted(losses[0].extra)
+        if not names:
+            return {}
+        sums = [
+            sum(
+                float(loss.extra[name]) * len(part)
+                for (part, _), loss in zip(parts, losses, strict=True)
+            )
+            for name in names
+        ]
+        rows = float(sum(len(part) for part, _ in parts))
+        *totals, everyone = sum_over_processes([*sums, rows], self.device)
+        return {n: value / everyone for n, value in zip(names, totals, strict=True)}
 
     def _cuts(self, rows: int) -> list[slice]:
         """Return the slices of near-equal size that accumulation works through."""
@@ -314,7 +339,7 @@ class Engine:
             values = live.collect(live.named_tensors(self.module))
             if self.ema is not None:
                 values |= live.collect(self.ema.weights)
-            twin.load_state_dict(values)
+            live.load(twin, values)
             yield twin.to(self.device).eval()
             return
         swap = self.ema.swapped(self.module) if self.ema else nullcontext()
@@ -341,6 +366,6 @@ def _culprits(parts: list[Batch], losses: list[Loss]) -> list[int]:
     """Return the ids of the rows whose loss is not finite, or of all if none is."""
     found: list[int] = []
     for part, loss in zip(parts, losses, strict=True):
-        rows = sorted(set(loss.masked.nonzero()[:, 0][~loss.nll.isfinite()].tolist()))
-        found += part.sample_id[rows].tolist()
+        wrong = loss.masked.nonzero()[:, 0][~loss.nll.isfinite()] % len(part)
+        found += part.sample_id[sorted(set(wrong.tolist()))].tolist()
     return found or [i for part in parts for i in part.sample_id.tolist()]

@@ -37,6 +37,7 @@ from .lock import FolderLock
 
 HARMLESS = (
     "train.steps",
+    "train.epochs",
     "train.eval_every",
     "train.save_every",
     "train.sample_every",

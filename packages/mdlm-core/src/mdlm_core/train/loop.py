@@ -103,7 +103,8 @@ class Loop:
         batches = self._batches()
         texts: list[str] = []
 
-        def due(every: int) -> bool:
+        def due(every: int | str) -> bool:
+            assert not isinstance(every, str)  # `in_steps` has said it in steps
             done = progress.step == train.steps
             return done or (every > 0 and progress.step % every == 0)
 
@@ -151,7 +152,7 @@ class Loop:
             noise=self.noise,
             stop=asked_to_stop,
         )
-        self.grad_norm = result.grad_norm
+        self.grad_norm, self.extra = result.grad_norm, result.extra
         seconds = perf_counter() - began
         progress.step += 1
         progress.tokens += result.tokens
@@ -179,6 +180,7 @@ class Loop:
                 "tokens": self.progress.tokens,
                 "seconds": self.progress.seconds,
                 "tokens_per_second": count / seconds,
+                **self.extra,
             },
         )
 

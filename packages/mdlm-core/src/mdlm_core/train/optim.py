@@ -19,23 +19,30 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     """Return the learning rate of optimiser step `step`, the first being 0.
 
     A pure function, so that nothing about it needs to be saved: linear warm-up to
-    `config.lr` over `config.warmup` steps, then constant, half a cosine down to
-    ``lr * lr_min_ratio``, or (wsd) constant and a linear fall to the same value in
-    the last `decay_fraction` of the steps.
+    `config.lr` over `config.warmup` steps, then constant, or a fall down to
+    ``lr * lr_min_ratio``: half a cosine (cosine), `lr_cycles` of them one after the
+    other (cosine-restarts), linear, the power `lr_power` of linear (polynomial), or
+    (wsd) constant and linear in the last `decay_fraction` of the steps.
     """
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     return config.lr * warm * _after_warmup(step, config)
 
 
 def _after_warmup(step: int, config: TrainConfig) -> float:
-    if config.lr_schedule == "cosine":
-        start = min(config.warmup, config.steps)
-        shape = 0.5 * (1 + math.cos(math.pi * _share(step, start, config.steps)))
-    elif config.lr_schedule == "wsd":
-        start = config.steps - round(config.decay_fraction * config.steps)
-        shape = 1 - _share(step, start, config.steps)
-    else:
+    if config.lr_schedule == "constant":
         return 1.0
+    start = min(config.warmup, config.steps)
+    if config.lr_schedule == "wsd":
+        start = config.steps - round(config.decay_fraction * config.steps)
+    share = _share(step, start, config.steps)
+    if config.lr_schedule in ("cosine", "cosine-restarts"):
+        if config.lr_schedule == "cosine-restarts":
+            share = share * config.lr_cycles % 1.0 if share < 1 else 1.0
+        shape = 0.5 * (1 + math.cos(math.pi * share))
+    elif config.lr_schedule == "polynomial":
+        shape = (1 - share) ** config.lr_power
+    else:
+        shape = 1 - share
     return config.lr_min_ratio + (1 - config.lr_min_ratio) * shape
 
 

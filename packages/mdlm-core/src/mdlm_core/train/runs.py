@@ -202,5 +202,5 @@ def _load_weights(module: nn.Module, chosen: Path, weights: str) -> str:
             raise CheckpointError(f"{what} averages '{strange[0]}', which it lacks")
         values |= means
     check_names(named_tensors(module), values, what)
-    module.load_state_dict(values)
+    module.load_state_dict(values, strict=False)  # what is missing is from outside
     return "ema" if averaged else "raw"

@@ -21,6 +21,7 @@ from mdlm_core.protocols import DataSource, Task
 
 from . import checkpoint
 from .engine import Engine, start_processes
+from .epochs import in_steps
 from .folder import (
     RunFolder,
     check_data,
@@ -58,6 +59,8 @@ class Outcome:
     """What the model says at the end."""
     signal: signal.Signals | None = None
     """The signal that stopped it before its last step."""
+    steps: int = 0
+    """Optimiser steps that the run has in all."""
 
 
 def train(
@@ -112,6 +115,7 @@ def train(
         folder = on_main(take)
         with state.local_main_process_first():  # one process fills the caches
             source = source or catalog.build("dataset", config.data)
+            config = in_steps(config, source)
             task = task or catalog.build(
                 "task", config.task, run=config, catalog=catalog
             )
@@ -127,6 +131,7 @@ def train(
 def describe(config: RunConfig, catalog: Catalog) -> list[str]:
     """Build data and model, train nothing, and say in lines what they are."""
     source: DataSource = catalog.build("dataset", config.data)
+    config = in_steps(config, source)
     task: Task = catalog.build("task", config.task, run=config, catalog=catalog)
     module = _build(config, source, task)
     train, length = config.train, source.length
@@ -266,7 +271,8 @@ def _go(loop: Loop, stack: ExitStack, say: _Say) -> Outcome:
         loop.metrics = MetricsFile(loop.folder.metrics)
         stack.callback(loop.metrics.close)
     if progress.step >= steps:
-        say(f"all {steps} steps are done; to go on, raise train.steps")
+        name = "epochs" if loop.config.train.epochs else "steps"
+        say(f"all {steps} steps are done; to go on, raise train.{name}")
     elif say.aloud:
         loop.display = display(progress.step, steps)
         stack.callback(loop.display.close)
@@ -284,4 +290,5 @@ def _go(loop: Loop, stack: ExitStack, say: _Say) -> Outcome:
         progress.held_out,
         texts,
         signals.received if progress.step < steps else None,
+        steps,
     )

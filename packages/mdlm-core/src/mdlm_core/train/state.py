@@ -37,12 +37,36 @@ def like(value: Tensor, target: Tensor) -> Tensor:
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the live parameters and buffers that a checkpoint holds."""
+    """Return the live parameters and buffers that a checkpoint holds.
+
+    That is all but what comes from outside and never changes: a part of the module
+    names it, relative to itself, in a set `external_tensors`.
+    """
+    outside = external(module)
     return {
         name: value
         for name, value in module.state_dict().items()
-        if isinstance(value, Tensor)
+        if isinstance(value, Tensor) and name not in outside
     }
+
+
+def external(module: nn.Module) -> set[str]:
+    """Return the names of the tensors that come from outside; see `named_tensors`."""
+    return {
+        f"{place}.{name}" if place else name
+        for place, part in module.named_modules()
+        for name in getattr(part, "external_tensors", ())
+    }
+
+
+def load(module: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Fill a whole module from the tensors of a checkpoint.
+
+    Raises:
+        CheckpointError: if they belong to another model.
+    """
+    check_names(named_tensors(module), values, "the checkpoint")
+    module.load_state_dict(values, strict=False)
 
 
 def check_only_tensors(module: nn.Module) -> None:

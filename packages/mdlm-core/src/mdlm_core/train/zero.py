@@ -89,8 +89,8 @@ class ZeroEngine(Engine):
     def _update(self, lr: float, *, rescale: float) -> float:
         if rescale != 1.0:
             raise ConfigError(
-                "this task does not count its loss in free tokens, which DeepSpeed "
-                "cannot make up for; use DDP or FSDP2"
+                "this task counts its loss otherwise than it tells before the backward "
+                "pass, which DeepSpeed cannot make up for; use DDP or FSDP2"
             )
         set_learning_rate(self.optimizer, lr)
         self.model.step()
