@@ -116,6 +116,25 @@ def test_a_mask_of_its_own_is_used_and_never_comes_out_of_text(tmp_path):
     assert tokenizer.decode(ids) == text
 
 
+def test_a_mask_that_the_tokenizer_does_not_name_is_given(tmp_path):
+    wrapped = byte_level(tmp_path / "from", eos_token="</s>", sep_token="<|mdm_mask|>")
+    given = wrapped.sep_token_id
+    tokenizer = load_pretrained(str(tmp_path / "from"), given)
+    assert tokenizer.mask_id == given
+    assert tokenizer.vocab_size == len(wrapped)
+    assert given not in tokenizer.encode("a <|mdm_mask|> in a text")
+    assert tokenizer.decode([*tokenizer.encode("ab"), given]) == "ab▒"
+    tokenizer.save(tmp_path / "to")
+    loaded = load_tokenizer(tmp_path / "to")
+    assert loaded.mask_id == given
+    assert loaded.fingerprint() == tokenizer.fingerprint()
+    plain = load_pretrained(str(tmp_path / "from"))
+    assert plain.fingerprint() != tokenizer.fingerprint()
+    for wrong in (wrapped.eos_token_id, -1):
+        with pytest.raises(ConfigError, match=f"given as {wrong}"):
+            load_pretrained(str(tmp_path / "from"), wrong)
+
+
 def test_without_any_special_token_two_are_appended(tmp_path):
     wrapped = byte_level(tmp_path)
     tokenizer = load_pretrained(str(tmp_path))

@@ -67,6 +67,29 @@ def test_rates_rise_then_fall_and_stay_in_range(kind, steps, warmup, decay, rati
     assert after == sorted(after, reverse=True)
 
 
+def test_linear_falls_from_the_warmup_to_the_end():
+    """As transformers' linear schedule does after its warm-up."""
+    expected = [(10 - step) / (10 - 4) for step in range(4, 10)]
+    found = rates(lr_schedule="linear", warmup=4)
+    assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert found[4:] == pytest.approx(expected)
+
+
+def test_polynomial_is_a_power_of_linear():
+    linear = rates(lr_schedule="linear")
+    assert rates(lr_schedule="polynomial") == linear
+    squared = rates(lr_schedule="polynomial", lr_power=2.0)
+    assert squared == pytest.approx([rate**2 for rate in linear])
+
+
+def test_restarts_are_cosines_one_after_the_other():
+    one = rates(lr_schedule="cosine-restarts", steps=20, lr_cycles=1)
+    assert one == rates(lr_schedule="cosine", steps=20)
+    two = rates(lr_schedule="cosine-restarts", steps=20, lr_cycles=2)
+    half = rates(lr_schedule="cosine", steps=10)
+    assert two == pytest.approx(half + half)
+
+
 def test_only_matrices_decay():
     module = nn.ModuleDict(
         {
