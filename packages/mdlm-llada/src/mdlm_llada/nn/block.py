@@ -1,0 +1,77 @@
+"""One transformer block.
+
+Letters: B batch, N tokens, H heads, G key heads, K head size, D width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import Attention
+from .norm import RMSNorm
+from .rotary import Angles, rotate
+
+if TYPE_CHECKING:
+    from mdlm_llada.architecture import Architecture
+
+    from .key_values import KeyValues, Places
+
+
+class Surroundings(NamedTuple):
+    """What all blocks know about the positions, worked out once."""
+
+    angles: Angles
+    attention: Attention
+    places: Places
+    """Where the tokens stand, for `cache`."""
+    cache: KeyValues | None
+
+
+class Block(nn.Module):
+    """Attention, then a gated MLP, each as ``x + f(norm(x))``."""
+
+    def __init__(self, architecture: Architecture, index: int) -> None:
+        super().__init__()
+        a = architecture
+        self.index = index
+        self.head_size = a.head_size
+        queries, keys = a.heads * a.head_size, a.kv_heads * a.head_size
+        self.attention_norm = RMSNorm(a.width, a.norm_eps)
+        self.q = nn.Linear(a.width, queries, bias=a.qkv_bias)
+        self.k = nn.Linear(a.width, keys, bias=a.qkv_bias)
+        self.v = nn.Linear(a.width, keys, bias=a.qkv_bias)
+        self.out = nn.Linear(queries, a.width, bias=a.out_bias)
+        self.q_norm = RMSNorm(a.head_size, a.norm_eps) if a.qk_norm else None
+        self.k_norm = RMSNorm(a.head_size, a.norm_eps) if a.qk_norm else None
+        self.mlp_norm = RMSNorm(a.width, a.norm_eps)
+        self.gate = nn.Linear(a.width, a.mlp_width, bias=False)
+        self.up = nn.Linear(a.width, a.mlp_width, bias=False)
+        self.down = nn.Linear(a.mlp_width, a.width, bias=False)
+
+    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+        """Return the next states ``(B, N, D)``."""
+        x = x + self._attend(self.attention_norm(x), around)
+        return x + self._transform(self.mlp_norm(x))
+
+    def _attend(self, x: Tensor, around: Surroundings) -> Tensor:
+        q = self._heads(self.q(x), self.q_norm)
+        k = self._heads(self.k(x), self.k_norm)
+        v = self._heads(self.v(x), None)
+        q, k = rotate(q, around.angles), rotate(k, around.angles)
+        if around.cache is not None:
+            around.cache.write(self.index, around.places, k, v)
+            k, v = around.cache.keys[self.index], around.cache.values[self.index]
+        out: Tensor = self.out(around.attention(q, k, v).transpose(1, 2).flatten(2))
+        return out
+
+    def _heads(self, x: Tensor, norm: RMSNorm | None) -> Tensor:
+        """Return ``(B, H, N, K)`` for ``(B, N, H * K)``."""
+        x = x.unflatten(-1, (-1, self.head_size))
+        return (x if norm is None else norm(x)).transpose(1, 2)
+
+    def _transform(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        return out
