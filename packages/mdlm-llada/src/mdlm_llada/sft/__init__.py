@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: its losses, and the densities that times come from."""
