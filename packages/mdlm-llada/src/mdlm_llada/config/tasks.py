@@ -17,7 +17,8 @@ class TimesConfig:
     """How times are drawn: the density p(t), and the weight 1 / p(t) that undoes it."""
 
     ppots: bool = False
-    """Whether p is fitted to the measured loss (P-POTS); otherwise it is uniform."""
+    """Whether p is fitted to the measured loss (P-POTS), for model=EPR or AP; without
+    it these two are uniform."""
     model: Literal["EPR", "AP", "uniform", "clipped", "custom"] = "EPR"
     """What is fitted: a curve of seven parameters; a piecewise linear density through
     the measured points; for comparison uniform, `clipped`, or `custom`."""
@@ -63,6 +64,11 @@ class TimesConfig:
             self.clip_low < self.clip_high,
             f"task.times.clip_low ({self.clip_low}) must be below clip_high "
             f"({self.clip_high})",
+        )
+        require(
+            self.model != "clipped" or self.mix_uniform == 0,
+            f"task.times.mix_uniform is {self.mix_uniform}, but model=clipped leaves "
+            f"times out on purpose; set one of them",
         )
         require(
             self.model != "custom" or (len(self.custom) >= 2 and min(self.custom) > 0),

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion.times import Times
-from mdlm_core.errors import ConfigError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.train.processes import on_main
 from mdlm_llada.config import TimesConfig
@@ -75,11 +74,6 @@ class TimeLaw(nn.Module):
         if self.kind in FITTED:
             return Density.through(self.times, torch.ones_like(self.times))
         if self.kind == "clipped":
-            if config.mix_uniform:
-                raise ConfigError(
-                    f"task.times.mix_uniform is {config.mix_uniform}, but "
-                    f"task.times.model=clipped leaves times out; set one of them"
-                )
             return Density.uniform(config.clip_low, config.clip_high)
         if self.kind == "custom":
             values = torch.tensor(config.custom, dtype=torch.float64)
