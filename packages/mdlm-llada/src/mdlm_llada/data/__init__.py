@@ -1,0 +1,1 @@
+"""Rows of a prompt and an answer: from tasks, and from files of token ids."""

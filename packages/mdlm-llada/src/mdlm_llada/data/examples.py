@@ -1,0 +1,126 @@
+"""The examples of a task as rows of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+from mdlm_core.data.split import is_held_out
+from mdlm_core.data.tokenizers import utf8
+from mdlm_core.errors import DataError
+from mdlm_core.protocols import Tokenizer
+from mdlm_llada.config import TaskRowsConfig
+from mdlm_llada.registry import BaseTaskSpec, Example, get_task
+from mdlm_llada.template import answer_ids, prompt_ids, resolve_template
+from mdlm_llada.tokenizer import load_tokenizer
+
+from .rows import Fit, Row, Rows
+from .sources import RowSource
+
+
+def encode(tokenizer: Tokenizer, example: Example, template: str) -> Row:
+    """Return an example as a row; the answer ends with one end token.
+
+    Prompt and answer are encoded apart, because decoding begins with the prompt's
+    tokens alone.
+
+    Args:
+        tokenizer: makes the ids.
+        example: a prompt and its answer.
+        template: as `resolve_template` returns it.
+
+    Raises:
+        DataError: if there is no answer to learn, or its text cannot be encoded.
+    """
+    if not example.answer:
+        raise DataError(
+            f"example '{example.id}' has no answer to learn, only the result "
+            f"{example.gold!r}; use data whose answers are written out"
+        )
+    try:
+        prompt = prompt_ids(tokenizer, example.prompt, template)
+        answer = answer_ids(tokenizer, example.answer, template)
+    except DataError as error:
+        raise DataError(f"example '{example.id}': {error}") from None
+    return Row([*prompt, *answer], len(prompt), f"example '{example.id}'")
+
+
+def divide(
+    examples: Sequence[Example], share: float
+) -> tuple[list[Example], list[Example]]:
+    """Return the examples to learn from, and those held out, by a hash of their text.
+
+    An example is on the same side whatever the tokenizer, the other examples and their
+    order are.
+
+    Args:
+        examples: all there are.
+        share: the expected share to learn from, in (0, 1].
+    """
+    sides: tuple[list[Example], list[Example]] = ([], [])
+    for example in examples:
+        text = sha256(utf8(example.prompt)).digest() + utf8(example.answer)
+        sides[is_held_out(sha256(text).digest(), 1 - share)].append(example)
+    return sides
+
+
+def divided(
+    task: BaseTaskSpec, config: TaskRowsConfig
+) -> tuple[Sequence[Example], Sequence[Example]]:
+    """Return the examples to learn from, and those to measure on.
+
+    A task that generates its examples makes other ones to measure on. Of examples from
+    files a share is held out, so that the test split is not used up in training; with
+    `train_ratio` 1 nothing is, and the test split is measured on, if there is one.
+    """
+    cfg: dict[str, Any] = {"path": config.path}
+    if task.generated and not config.path:
+        cfg.update(rows=config.rows, held_out=config.held_out)
+        return task.build_dataset("train", cfg), task.build_dataset("test", cfg)
+    cfg.update(rows=0, held_out=0)  # all of them; the limits are for each side
+    train, held = divide(task.build_dataset("train", cfg), config.train_ratio)
+    if config.train_ratio == 1 and "test" in task.splits(cfg):
+        held = list(task.build_dataset("test", cfg))
+    return train[: config.rows or None], held[: config.held_out]
+
+
+def read_examples(config: TaskRowsConfig) -> RowSource:
+    """Return the data source of a task's examples, see `divided`.
+
+    Raises:
+        ConfigError: if the template does not go with the tokenizer.
+        DataError: if there is no example, or none fits.
+        UnknownNameError: if there is no such task.
+    """
+    task = get_task(config.task)
+    tokenizer = load_tokenizer(config.tokenizer, config.mask_token_id)
+    template = resolve_template(config.template, tokenizer)
+    sides = dict(zip(("train", "validation"), divided(task, config), strict=True))
+    splits: dict[str, Rows] = {}
+    examples: dict[str, tuple[Example, ...]] = {}
+    fits: dict[str, Fit] = {}
+    for split, given in sides.items():
+        fit = fits[split] = Fit(config.max_length, config.too_long)
+        pairs = [
+            (row, example)
+            for example in given
+            if (row := fit(encode(tokenizer, example, template))) is not None
+        ]
+        if split == "train" or config.train_ratio < 1:
+            fit.check(f"the {split} split of task '{task.name}'")
+        splits[split] = Rows.of(row for row, _ in pairs)
+        examples[split] = tuple(example for _, example in pairs)
+    return RowSource(
+        tokenizer,
+        splits,
+        config,
+        template=template,
+        card={
+            "name": "llada-task",
+            "task": task.name,
+            "path": config.path,
+            "too_long": {split: fit.card() for split, fit in fits.items()},
+        },
+        examples=examples,
+    )
