@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mdlm_core.config.schema import require
 from mdlm_llada.config.model import ExpertsConfig, Family, LLaDAConfig
 
 Router = Literal["softmax", "sigmoid-groups"]
@@ -59,7 +60,7 @@ class Architecture:
     """The mixture of experts; None means a dense MLP in every block."""
     router: Router = "softmax"
     """How a token finds its experts."""
-    norm_topk: bool = True
+    norm_topk: bool = False
     """Whether the weights of a token's experts sum to one before scaling."""
     mask_token_id: int | None = None
     """The mask, if the checkpoint names it."""
@@ -73,13 +74,41 @@ class Architecture:
     """config.json as it was read, kept for export."""
 
     @classmethod
+    def from_json(cls, config: Mapping[str, object], where: str) -> Architecture:
+        """Read a config.json.
+
+        Args:
+            config: its content.
+            where: the file, for errors.
+
+        Raises:
+            CheckpointError: if the architecture is none of the family's, a field is
+                missing or of the wrong type, or asks for what is not implemented.
+        """
+        from mdlm_llada.formats import read
+
+        return read(config, where)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the config.json of the same model, with what `raw` holds besides."""
+        from mdlm_llada.formats import write
+
+        return write(self)
+
+    @classmethod
     def from_settings(
         cls, config: LLaDAConfig, vocab_size: int, mask_id: int
     ) -> Architecture:
-        """Return a new model's architecture, of the family's kind and our sizes."""
+        """Return a new model's architecture, of the family's kind and our sizes.
+
+        Raises:
+            ConfigError: if the family has no such mixture of experts.
+        """
         head_size = config.width // config.heads
         family = config.family
         block_diffusion = family == "llada2"
+        if family == "llada-moe":
+            _plain(config.experts)
         return cls(
             family=family,
             vocab_size=vocab_size,
@@ -99,7 +128,19 @@ class Architecture:
             block_size=config.block_size if block_diffusion else 0,
             experts=config.experts if family in ("llada-moe", "llada2") else None,
             router="sigmoid-groups" if block_diffusion else "softmax",
+            norm_topk=block_diffusion,
             mask_token_id=mask_id,
+        )
+
+
+def _plain(experts: ExpertsConfig) -> None:
+    """Refuse what a mixture with a softmax router does not have."""
+    for name, usual in (("shared", 0), ("dense_layers", 0), ("groups", 1)):
+        value = getattr(experts, name)
+        require(
+            value == usual,
+            f"model.experts.{name} is {value}; a model of the family llada-moe has "
+            f"{usual}: set model.family=llada2 for more",
         )
 
 
