@@ -1,0 +1,137 @@
+"""Answers to held-out prompts, decoded with the run's sampler. Letters: B rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from mdlm_core.catalog import Catalog
+from mdlm_core.config.schema import RunConfig
+from mdlm_core.data.batch import Batch
+from mdlm_core.kernels.noise import Noise
+from mdlm_core.protocols import Backbone, DataSource, MaskingPolicy
+from mdlm_core.samplers.denoiser import Denoiser
+from mdlm_llada.template import cut_answer
+from mdlm_llada.tokenizer import Specials
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A prompt and what the model made of it."""
+
+    prompt: list[int]
+    """The ids of the prompt."""
+    ids: list[int]
+    """The ids of the answer, up to the first end."""
+    nfe: int
+    """Forward passes it took."""
+
+
+def longest_answer(batches: Sequence[Batch]) -> int:
+    """Return the free tokens of the longest answer in some batches."""
+    return max(int(batch.free.sum(1).max()) for batch in batches)
+
+
+def answer(
+    backbone: nn.Module,
+    rows: Batch,
+    source: DataSource,
+    run: RunConfig,
+    catalog: Catalog,
+    *,
+    length: int,
+    noise: Noise,
+    policy: MaskingPolicy | None = None,
+) -> list[Answer]:
+    """Decode an answer to the prompt of each row.
+
+    A row's prompt is what stands frozen at its beginning. The steps are those of the
+    run's sampler, rounded up so that every block has as many.
+
+    Args:
+        backbone: the model.
+        rows: B rows; their answers are not read.
+        source: the data, for its tokenizer and its template.
+        run: the settings of the sampler and the schedule.
+        catalog: builds them.
+        length: tokens of an answer, rounded up to whole blocks.
+        noise: decides every draw, by `sample_id`.
+        policy: the masking policy that was trained with the model.
+    """
+    tokenizer = source.tokenizer
+    settings: Any = run.sampler.config
+    block = int(getattr(settings, "block", 1))
+    blocks = math.ceil(length / block)
+    if is_dataclass(settings) and getattr(settings, "eos_ids", None) == ():
+        settings = replace(cast("Any", settings), eos_ids=Specials.of(tokenizer).ends)
+    denoiser = Denoiser(
+        cast("Backbone", backbone),
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        banned=range(tokenizer.vocab_size, cast("Backbone", backbone).vocab_size),
+        policy=policy,
+    )
+    sampler = catalog.build("sampler", replace(run.sampler, config=settings))
+    schedule = catalog.build("schedule", run.schedule)
+    device = next(backbone.parameters()).device
+    prompts = prompts_of(rows)
+    answers: list[Answer] = []
+    for first in range(0, len(rows), settings.batch_size):
+        part = slice(first, first + settings.batch_size)
+        sampled = sampler(
+            denoiser,
+            canvas(
+                prompts[part],
+                blocks * block,
+                sample_id=rows.sample_id[part],
+                mask_id=tokenizer.mask_id,
+                pad_id=tokenizer.pad_id,
+            ).to(device),
+            schedule=schedule,
+            noise=noise,
+            steps=math.ceil(settings.steps / blocks) * blocks,
+        )
+        found = zip(
+            prompts[part], sampled.tokens.tolist(), sampled.nfe.tolist(), strict=True
+        )
+        for prompt, ids, nfe in found:
+            written = ids[len(prompt) : len(prompt) + blocks * block]
+            kept = cut_answer(tokenizer, written, getattr(source, "template", "none"))
+            answers.append(Answer(prompt, kept, nfe))
+    return answers
+
+
+def prompts_of(rows: Batch) -> list[list[int]]:
+    """Return the ids that stand frozen at the beginning of each row."""
+    lengths = (rows.frozen & ~rows.pad).long().cumprod(1).sum(1).tolist()
+    return [ids[:n] for ids, n in zip(rows.tokens.tolist(), lengths, strict=True)]
+
+
+def canvas(
+    prompts: Sequence[Sequence[int]],
+    length: int,
+    *,
+    sample_id: torch.Tensor,
+    mask_id: int,
+    pad_id: int,
+) -> Batch:
+    """Return rows ``[prompt | length masks | padding]``."""
+    width = max(len(prompt) for prompt in prompts) + length
+    tokens = torch.full((len(prompts), width), pad_id)
+    place = torch.arange(width)
+    begins = torch.tensor([len(prompt) for prompt in prompts])[:, None]
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[: len(prompt)] = torch.tensor(prompt, dtype=torch.int64)
+        row[len(prompt) : len(prompt) + length] = mask_id
+    return Batch.of(
+        tokens,
+        frozen=place < begins,
+        pad=place >= begins + length,
+        sample_id=sample_id,
+    )
