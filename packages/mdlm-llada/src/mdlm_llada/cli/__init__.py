@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from .preprocess import preprocess
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -12,3 +14,4 @@ app = typer.Typer(
     no_args_is_help=True,
     help="The LLaDA family: preprocess, generate, infer, score, evaluate, convert.",
 )
+app.command("preprocess")(preprocess)

@@ -15,7 +15,7 @@ from mdlm_llada.registry import BaseTaskSpec, Example, get_task
 from mdlm_llada.template import answer_ids, prompt_ids, resolve_template
 from mdlm_llada.tokenizer import load_tokenizer
 
-from .rows import Fit, Row, Rows
+from .rows import Gathered, Row
 from .sources import RowSource
 
 
@@ -97,30 +97,26 @@ def read_examples(config: TaskRowsConfig) -> RowSource:
     tokenizer = load_tokenizer(config.tokenizer, config.mask_token_id)
     template = resolve_template(config.template, tokenizer)
     sides = dict(zip(("train", "validation"), divided(task, config), strict=True))
-    splits: dict[str, Rows] = {}
+    gathered = {split: Gathered(config) for split in sides}
     examples: dict[str, tuple[Example, ...]] = {}
-    fits: dict[str, Fit] = {}
     for split, given in sides.items():
-        fit = fits[split] = Fit(config.max_length, config.too_long)
-        pairs = [
-            (row, example)
+        examples[split] = tuple(
+            example
             for example in given
-            if (row := fit(encode(tokenizer, example, template))) is not None
-        ]
+            if gathered[split].add(encode(tokenizer, example, template))
+        )
         if split == "train" or config.train_ratio < 1:
-            fit.check(f"the {split} split of task '{task.name}'")
-        splits[split] = Rows.of(row for row, _ in pairs)
-        examples[split] = tuple(example for _, example in pairs)
+            gathered[split].fit.check(f"the {split} split of task '{task.name}'")
     return RowSource(
         tokenizer,
-        splits,
+        {split: found.rows() for split, found in gathered.items()},
         config,
         template=template,
         card={
             "name": "llada-task",
             "task": task.name,
             "path": config.path,
-            "too_long": {split: fit.card() for split, fit in fits.items()},
+            "too_long": {split: found.fit.card() for split, found in gathered.items()},
         },
         examples=examples,
     )

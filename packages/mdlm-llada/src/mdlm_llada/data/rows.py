@@ -5,8 +5,9 @@ Letters: B rows in this process's part of a batch, L length, R rows of a split.
 
 from __future__ import annotations
 
+import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -15,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from mdlm_core.data.batch import Batch
-from mdlm_core.data.split import is_held_out
 from mdlm_core.errors import DataError
+from mdlm_llada.config import RowsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,13 @@ class Row:
     """How many of them are the prompt; 0 for text without one."""
     name: str = ""
     """What an error calls the row: a file and a line, or an example's id."""
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the prompt's length and the tokens."""
+        numbers = array("i", [self.prompt_length, *self.ids])
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        return sha256(numbers.tobytes()).digest()
 
 
 class Rows:
@@ -53,20 +61,6 @@ class Rows:
         self.starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])[: len(ends)]
         self.lengths = ends - self.starts  # (R,)
 
-    @classmethod
-    def of(cls, rows: Iterable[Row]) -> Rows:
-        """Gather `rows`, reading them once."""
-        tokens, ends, prompts = array("i"), array("q"), array("i")
-        for row in rows:
-            tokens.extend(row.ids)
-            ends.append(len(tokens))
-            prompts.append(row.prompt_length)
-        return cls(
-            np.asarray(tokens, dtype=np.int32),
-            np.asarray(ends, dtype=np.int64),
-            np.asarray(prompts, dtype=np.int32),
-        )
-
     def __len__(self) -> int:
         return len(self.ends)
 
@@ -74,37 +68,12 @@ class Rows:
         """Return the tokens of one row."""
         return self.tokens[self.starts[index] : self.ends[index]]
 
-    def digest(self, index: int) -> bytes:
-        """Return the SHA-256 of a row: of its prompt's length and its tokens."""
-        numbers = np.concatenate([self.prompts[index : index + 1], self.row(index)])
-        return sha256(numbers.astype("<i4").tobytes()).digest()
-
     def sha256(self) -> str:
         """Return the SHA-256 of the rows' digests, in order."""
         whole = sha256()
-        for index in range(len(self)):
-            whole.update(self.digest(index))
+        for index, prompt in enumerate(self.prompts.tolist()):
+            whole.update(Row(self.row(index).tolist(), prompt).digest())
         return whole.hexdigest()
-
-    def take(self, indices: NDArray[np.int64]) -> Rows:
-        """Return the rows `indices`, in that order."""
-        return Rows.of(
-            Row(self.row(i).tolist(), int(self.prompts[i])) for i in indices.tolist()
-        )
-
-    def divide(self, share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the indices of the rows to learn from, and of those held out.
-
-        A row is on the same side whatever other rows there are and in whatever order,
-        and a row that occurs twice is never on both.
-
-        Args:
-            share: the expected share of rows to learn from, in (0, 1].
-        """
-        held = np.array(
-            [is_held_out(self.digest(i), 1 - share) for i in range(len(self))], bool
-        )
-        return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 @dataclass(slots=True)
@@ -118,6 +87,10 @@ class Fit:
     leaves out those whose prompt alone fills the length; ``error`` refuses them."""
     kept: int = 0
     """Rows that are there, truncated ones among them."""
+    tokens: int = 0
+    """Of the rows that are kept."""
+    learned: int = 0
+    """Those of their answers."""
     dropped: int = 0
     truncated: int = 0
     longest: int = 0
@@ -132,19 +105,23 @@ class Fit:
         size = len(row.ids)
         self.longest = max(self.longest, size)
         if size <= self.length:
-            self.kept += 1
-            return row
+            return self._keep(row)
         if self.too_long == "error":
             raise DataError(
                 f"{row.name or 'a row'} has {size} tokens, and data.max_length is "
                 f"{self.length}; raise it, or set data.too_long to drop or truncate"
             )
         if self.too_long == "truncate" and row.prompt_length < self.length:
-            self.kept += 1
             self.truncated += 1
-            return Row(row.ids[: self.length], row.prompt_length, row.name)
+            return self._keep(Row(row.ids[: self.length], row.prompt_length, row.name))
         self.dropped += 1
         return None
+
+    def _keep(self, row: Row) -> Row:
+        self.kept += 1
+        self.tokens += len(row.ids)
+        self.learned += len(row.ids) - row.prompt_length
+        return row
 
     def check(self, what: str) -> None:
         """Refuse to go on with nothing.
@@ -170,6 +147,36 @@ class Fit:
             "truncated": self.truncated,
             "longest": self.longest,
         }
+
+
+class Gathered:
+    """Rows that come one by one and are made to fit."""
+
+    def __init__(self, config: RowsConfig) -> None:
+        self.fit = Fit(config.max_length, config.too_long)
+        self._tokens, self._ends, self._prompts = array("i"), array("q"), array("i")
+
+    def add(self, row: Row) -> bool:
+        """Take a row, and return whether it is kept.
+
+        Raises:
+            DataError: if it is too long and that is an error.
+        """
+        fitted = self.fit(row)
+        if fitted is None:
+            return False
+        self._tokens.extend(fitted.ids)
+        self._ends.append(len(self._tokens))
+        self._prompts.append(fitted.prompt_length)
+        return True
+
+    def rows(self) -> Rows:
+        """Return what was kept."""
+        return Rows(
+            np.asarray(self._tokens, dtype=np.int32),
+            np.asarray(self._ends, dtype=np.int64),
+            np.asarray(self._prompts, dtype=np.int32),
+        )
 
 
 def collate(
