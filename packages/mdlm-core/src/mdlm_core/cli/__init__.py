@@ -54,16 +54,21 @@ def main() -> NoReturn:
     raise SystemExit(run(sys.argv[1:]))
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(
+    arguments: Sequence[str], program: typer.Typer | None = None, name: str = "mdlm"
+) -> int:
     """Run one command and return its exit code; errors go to stderr.
 
     Args:
         arguments: what stands behind ``mdlm``; ``--debug`` may stand anywhere.
+        program: another command line, which then tells its errors in the same way.
+        name: what that is called, for its help.
     """
     debug = "--debug" in arguments or os.environ.get("MDLM_DEBUG") == "1"
     rest = [item for item in arguments if item != "--debug"]
     try:
-        code = get_command(app).main(rest, prog_name="mdlm", standalone_mode=False)
+        command = get_command(program or app)
+        code = command.main(rest, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         return _closed_pipe()

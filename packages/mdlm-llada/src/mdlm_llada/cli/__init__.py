@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from .launch_config import launch_config
+from .eval import evaluate
 from .preprocess import preprocess
+from .score import score
 
 __all__ = ["app"]
 
@@ -15,3 +18,6 @@ app = typer.Typer(
     help="The LLaDA family: preprocess, generate, infer, score, evaluate, convert.",
 )
 app.command("preprocess")(preprocess)
+app.command("launch-config")(launch_config)
+app.command("score")(score)
+app.command("eval")(evaluate)

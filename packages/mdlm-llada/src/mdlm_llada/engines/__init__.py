@@ -1,0 +1,1 @@
+"""The engine under its original name."""

@@ -1,0 +1,1 @@
+"""The original's engine `llada_plus` is the task `llada-sft`; see `mdlm_llada.sft`."""

@@ -1,0 +1,1 @@
+"""Checks that an installation works, under the original's names."""
