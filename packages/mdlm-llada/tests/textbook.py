@@ -1,0 +1,52 @@
+"""LLaDA's decoding as it is published, written plainly: what `decode` is held to.
+
+One canvas, the whole vocabulary at every position, every step evaluated. Sources:
+arXiv 2502.09992, section 2.4 and appendix A.3, and the published generation script.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Model = Callable[[Tensor], Tensor]
+"""From tokens ``(1, L)`` to logits ``(1, L, V)``."""
+
+
+def textbook(
+    model: Model,
+    prompt: Tensor,
+    *,
+    mask_id: int,
+    answer: int,
+    block: int,
+    steps: int,
+    cfg_scale: float = 0.0,
+) -> Tensor:
+    """Return prompt and answer ``(1, L)``, by count and at temperature 0."""
+    x = torch.full((1, prompt.shape[1] + answer), mask_id)
+    x[:, : prompt.shape[1]] = prompt
+    is_prompt = x != mask_id
+    blocks = answer // block
+    share = steps // blocks
+    for number in range(blocks):
+        first = prompt.shape[1] + number * block
+        masks = int((x[:, first : first + block] == mask_id).sum())
+        base, rest = divmod(masks, share)
+        for step in range(share):
+            masked = x == mask_id
+            if cfg_scale > 0:
+                without = torch.where(is_prompt, mask_id, x)
+                c, u = model(torch.cat([x, without])).chunk(2)
+                logits = u + (cfg_scale + 1) * (c - u)
+            else:
+                logits = model(x)
+            logits[..., mask_id] = -torch.inf
+            best = logits.argmax(-1)
+            law = logits.double().softmax(-1)
+            sure = law.gather(-1, best.unsqueeze(-1)).squeeze(-1)
+            sure[:, first + block :] = -torch.inf
+            sure = torch.where(masked, sure, -torch.inf)
+            chosen = sure[0].topk(base + (step < rest)).indices
+            x[0, chosen] = best[0, chosen]
+    return x
