@@ -18,7 +18,7 @@ from mdlm_llada.original import is_original, merge, translate
 from mdlm_llada.original_keys import KEYS, REQUIRED
 from mdlm_llada.train import PRESET
 
-SPELLED = (
+WORDS = (
     "seed task model model_path tokenizer_path mask_token_id pad_token_id "
     "train_data_path max_len epochs train_ratio lr lr_scheduler_type warmup_steps "
     "weight_decay max_grad_norm batch_size_per_gpu grad_accum eval_strategy eval_steps "
@@ -26,7 +26,8 @@ SPELLED = (
     "num_samples_x0 num_samples_t num_samples_xt n_starts mix_uniform max_is_weight "
     "loss_max max_tokens_per_forward t_sampler eps loss_norm eos_pad refresh_every "
     "gradient_checkpointing dtype report_to china"
-).split()  # noqa: SIM905
+)
+SPELLED = set(WORDS.split())
 """Every key that the original has, or that its users were told of."""
 
 
