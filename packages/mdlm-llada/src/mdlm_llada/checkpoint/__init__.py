@@ -1,0 +1,1 @@
+"""Checkpoints in the published formats of the LLaDA family: read, written, made."""
