@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Settings = Mapping[str, Any]
 """Settings of a task: path, rows, held_out, seed, and what the task adds."""
 
+SHARED_SETTINGS = ("path", "rows", "held_out", "seed", "instructions")
+"""Settings that every task has; see `BaseTaskSpec.build_dataset`."""
+
 GOLD_KEYS = ("gold_raw", "answer", "gold", "output", "ground_truth", "label")
 """Names under which files hold what is right, the first that is there wins."""
 
@@ -95,6 +98,8 @@ class BaseTaskSpec(ABC):
     """Whether it makes its examples itself when ``cfg["path"]`` is empty."""
     runs_code: ClassVar[bool] = False
     """Whether judging runs a prediction as a program, which has to be allowed."""
+    settings: ClassVar[tuple[str, ...] | None] = None
+    """Names of the settings it has besides `SHARED_SETTINGS`; None: any."""
     stop: tuple[str, ...] = ()
     """Strings at which an answer ends."""
     instructions: str = ""
@@ -112,6 +117,25 @@ class BaseTaskSpec(ABC):
                 to measure on, at most, 0 for all; `seed`: which examples are
                 generated; `instructions`: see the attribute.
         """
+
+    def check(self, cfg: Settings) -> None:
+        """Refuse settings that the task does not have.
+
+        Raises:
+            ConfigError: if there is one; near misses are named.
+        """
+        if self.settings is None:
+            return
+        code = ("run_code", "jobs", "timeout") if self.runs_code else ()
+        known = sorted({*SHARED_SETTINGS, *self.settings, *code})
+        for key in cfg:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                guess = f" (did you mean '{near[0]}'?)" if near else ""
+                raise ConfigError(
+                    f"task '{self.name}' has no setting '{key}'{guess}; it has "
+                    f"{', '.join(known)}"
+                )
 
     def splits(self, cfg: Settings) -> tuple[str, ...]:
         """Return the splits that stand apart; none if one file holds all rows."""
@@ -196,6 +220,7 @@ _OWN: dict[str, Ref] = {
 }
 _PREFIX = "llada_"
 _registered: dict[str, BaseTaskSpec] = {}
+_imports: list[str] = []
 
 
 def register_task(
@@ -260,6 +285,19 @@ def list_tasks() -> list[str]:
     return sorted({*known_names(), *_of_plugins()})
 
 
+def import_tasks(modules: Sequence[str]) -> None:
+    """Import modules that register tasks, or that declare them by a hook.
+
+    Raises:
+        PluginError: if one does not load.
+    """
+    from mdlm_core.catalog import load_catalog
+
+    if modules:
+        load_catalog(*modules)
+        _imports.extend(name for name in modules if name not in _imports)
+
+
 def known_names() -> list[str]:
     """Return the names of this package's and of registered tasks."""
     return sorted({*_OWN, *_registered})
@@ -273,7 +311,7 @@ def _of_plugins() -> dict[str, BaseTaskSpec]:
     """Return the tasks whose `build` other plugins declare as a factory."""
     from mdlm_core.catalog import load_catalog
 
-    catalog = load_catalog()
+    catalog = load_catalog(*_imports)
     found: dict[str, BaseTaskSpec] = {}
     for spec in catalog.specs("task"):
         if catalog.provider("task", spec.name).name in ("core", "llada"):

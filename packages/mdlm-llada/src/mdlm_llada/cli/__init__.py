@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from .launch_config import launch_config
 from .eval import evaluate
+from .launch_config import launch_config
 from .preprocess import preprocess
 from .score import score
 

@@ -23,6 +23,7 @@ class Addition(BaseTaskSpec):
 
     name = "addition"
     summary = "Sums of two three-digit numbers with a scratchpad; generated."
+    settings = ("digits",)
     generated = True
     instructions = (
         "Add the two numbers. Write the sum of each column from the right with its "

@@ -37,6 +37,7 @@ class Countdown(BaseTaskSpec):
 
     name = "countdown"
     summary = "Reach a target with three numbers; generated."
+    settings = ()
     generated = True
     instructions = (
         "Reach the number behind = with the numbers before it. Use each of them "

@@ -31,6 +31,7 @@ class GSM8K(BaseTaskSpec):
 
     name = "gsm8k"
     summary = "Word problems of primary school; files of the user's, or the hub."
+    settings = ("extraction", "annotations", "style")
     stop = ("Question:",)
     instructions = (
         "Solve the problem step by step. End with a line of #### and the result."

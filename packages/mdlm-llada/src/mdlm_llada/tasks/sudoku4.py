@@ -38,6 +38,7 @@ class Sudoku4(BaseTaskSpec):
 
     name = "sudoku4"
     summary = "4 x 4 Sudoku with one solution; generated."
+    settings = ()
     generated = True
     instructions = (
         "Solve the 4 x 4 Sudoku. It is given row by row as 16 digits, 0 for an empty "
