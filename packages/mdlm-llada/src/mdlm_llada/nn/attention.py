@@ -61,6 +61,7 @@ def _eager(see: Tensor | None) -> Attention:
                 scores = scores.view(rows, heads, queries, keys)
                 scores = scores.masked_fill(hidden, -torch.inf)
                 scores = scores.view(rows, groups, -1, keys)
-            return (scores.softmax(dim=-1) @ v).view(q.shape)
+            out: Tensor = scores.softmax(dim=-1) @ v
+            return out.view(q.shape)
 
     return run
