@@ -1,8 +1,8 @@
 """Which tensor of a checkpoint is which parameter of the trunk. Light: no torch.
 
 Four formats are told apart by `Architecture.family`. The names are those that the
-published checkpoints have; a tensor of theirs may hold several of ours (queries, keys
-and values of LLaDA 2.x in one), or be one layer of a stack of ours (experts).
+published checkpoints have; a tensor of theirs may hold several of ours, one above the
+other (queries, keys and values of LLaDA 2.x).
 
 Letters: V vocabulary, D width, F inner width of an MLP, H heads, G key heads, K head
 size, E experts.
@@ -26,7 +26,7 @@ IGNORED = ("rotary_emb.inv_freq", "rotary_emb.original_inv_freq")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One part of a checkpoint's tensor that is one part of a parameter."""
+    """The part of a checkpoint's tensor that is one parameter or buffer."""
 
     theirs: str
     """Name in the checkpoint."""
@@ -36,8 +36,6 @@ class Piece:
     """Of this part."""
     rows: tuple[int, int] | None = None
     """First row and last row + 1 of theirs; None means all."""
-    layer: int | None = None
-    """Which layer of our stack it is; None means all of our parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +55,21 @@ class _Names:
     gate: str
     up: str
     down: str
+    mlp: str = ""
+    """What stands before {gate, up, down} of a dense MLP."""
     q_norm: str = ""
     k_norm: str = ""
     qkv: str = ""
     """All three of q, k, v, one above the other."""
     router: str = ""
-    bias: str = ""
+    correction: str = ""
     """What is added to a router's scores when experts are chosen."""
     expert: str = ""
     """What stands before {gate, up, down}; {e} is the number of the expert."""
     shared: str = ""
 
 
-_PROJECTIONS = {
-    "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj",
-    "down": "mlp.down_proj",
-}
+_PROJECTIONS = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 _QWEN = _Names(
     embed="model.embed_tokens",
     norm="model.norm",
@@ -87,6 +83,7 @@ _QWEN = _Names(
     mlp_norm="post_attention_layernorm",
     q_norm="self_attn.q_norm",
     k_norm="self_attn.k_norm",
+    mlp="mlp.",
     router="mlp.gate.weight",
     expert="mlp.experts.{e}.",
     **_PROJECTIONS,
@@ -123,8 +120,9 @@ NAMES: dict[str, _Names] = {
         mlp_norm="post_attention_layernorm",
         q_norm="attention.query_layernorm",
         k_norm="attention.key_layernorm",
+        mlp="mlp.",
         router="mlp.gate.weight",
-        bias="mlp.gate.expert_bias",
+        correction="mlp.gate.expert_bias",
         expert="mlp.experts.{e}.",
         shared="mlp.shared_experts.",
         **_PROJECTIONS,
@@ -195,7 +193,7 @@ def _transform(
     """Yield the parts of a block behind its attention."""
     yield _norm(names.mlp_norm, theirs, f"{ours}mlp_norm", a.width)
     if a.experts is None or block < a.experts.dense_layers:
-        yield from _mlp(names, theirs, ours, a.width, a.mlp_width)
+        yield from _mlp(names, theirs + names.mlp, ours, a.width, a.mlp_width)
     else:
         yield from _experts(a, a.experts, names, theirs, f"{ours}experts.")
 
@@ -204,30 +202,26 @@ def _experts(
     a: Architecture, experts: ExpertsConfig, names: _Names, theirs: str, ours: str
 ) -> Iterator[Piece]:
     count = experts.count
-    yield Piece(f"{theirs}{names.router}", f"{ours}router.weight", (count, a.width))
-    if names.bias:
-        yield Piece(f"{theirs}{names.bias}", f"{ours}bias", (count,))
+    yield Piece(theirs + names.router, f"{ours}router.weight", (count, a.width))
+    if names.correction:
+        yield Piece(theirs + names.correction, f"{ours}correction", (count,))
     for expert in range(count):
         prefix = theirs + names.expert.format(e=expert)
-        for piece in _mlp(names, prefix, ours, a.width, experts.width, leaf=True):
-            name = piece.ours.removesuffix(".weight")
-            yield Piece(piece.theirs, name, piece.shape, layer=expert)
+        yield from _mlp(names, prefix, f"{ours}each.{expert}.", a.width, experts.width)
     if experts.shared:
         prefix, width = theirs + names.shared, experts.shared * experts.width
-        yield from _mlp(names, prefix, f"{ours}shared.", a.width, width, leaf=True)
+        yield from _mlp(names, prefix, f"{ours}shared.", a.width, width)
 
 
 def _mlp(
-    names: _Names, theirs: str, ours: str, width: int, inner: int, leaf: bool = False
+    names: _Names, theirs: str, ours: str, width: int, inner: int
 ) -> Iterator[Piece]:
-    """Yield gate, up and down; with `leaf` by the last part of their names alone."""
     for name, shape in (
         ("gate", (inner, width)),
         ("up", (inner, width)),
         ("down", (width, inner)),
     ):
-        tensor: str = getattr(names, name)
-        tensor = theirs + (tensor.rpartition(".")[2] if leaf else tensor)
+        tensor = theirs + getattr(names, name)
         yield Piece(f"{tensor}.weight", f"{ours}{name}.weight", shape)
 
 

@@ -81,7 +81,9 @@ def read_checkpoint(
         kind = _common_type(where, files) if dtype == "auto" else getattr(torch, dtype)
         with torch.device("meta"):
             model = LLaDA(architecture, mask_id=mask_id)
-        model = model.to(kind).to_empty(device=device)
+        for parameter in model.parameters():  # buffers keep the types they have
+            parameter.data = parameter.data.to(kind)
+        model = model.to_empty(device=device)
         if architecture.tied:  # what has just been undone
             model.head.weight = model.embed.weight
         _fill(model, parts_of(table), where, files)
@@ -313,6 +315,5 @@ def _fill(
                 f"'{name}' in '{where[name]}' cannot be read: {error}"
             ) from error
         for piece in parts[name]:
-            place = state[piece.ours]
-            place = place if piece.layer is None else place[piece.layer]
-            place.copy_(tensor if piece.rows is None else tensor[slice(*piece.rows)])
+            part = tensor if piece.rows is None else tensor[slice(*piece.rows)]
+            state[piece.ours].copy_(part)

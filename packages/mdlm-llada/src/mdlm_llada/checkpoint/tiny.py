@@ -139,7 +139,9 @@ def _weights(
             value = 1 + 0.1 * normal
         else:
             value = normal * (scale / math.sqrt(shape[-1]))
-        weights[name] = value.to(getattr(torch, dtype))
+        # A router's correction is a buffer, which is published in float32.
+        kind = "float32" if name.endswith("expert_bias") else dtype
+        weights[name] = value.to(getattr(torch, kind))
     return weights
 
 

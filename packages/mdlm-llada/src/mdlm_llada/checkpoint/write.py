@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mdlm_core.errors import CheckpointError, UsageError
 
-from .names import Piece, parts_of, pieces
+from .names import parts_of, pieces
 
 if TYPE_CHECKING:
     from mdlm_llada.nn.trunk import LLaDA
@@ -143,25 +143,15 @@ class _Tensors:
     @property
     def bytes(self) -> dict[str, int]:
         """How large each tensor is."""
-        return {name: sum(map(self._size, p)) for name, p in self._parts.items()}
-
-    def _size(self, piece: Piece) -> int:
-        part = self._part(piece)
-        return part.numel() * part.element_size()
-
-    def _part(self, piece: Piece) -> Tensor:
-        ours = self._state[piece.ours]
-        return ours if piece.layer is None else ours[piece.layer]
+        return {
+            name: sum(self._state[piece.ours].nbytes for piece in parts)
+            for name, parts in self._parts.items()
+        }
 
     def __call__(self, name: str) -> Tensor:
         """Return the tensor `name`, on the CPU."""
-        parts = [self._part(piece).detach().cpu() for piece in self._parts[name]]
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-        # A part of a stack is copied, so that no more than itself is written.
-        shares = (
-            whole.untyped_storage().nbytes() != whole.numel() * whole.element_size()
-        )
-        return whole.clone() if shares else whole.contiguous()
+        parts = [self._state[piece.ours].detach().cpu() for piece in self._parts[name]]
+        return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
 
 def split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
