@@ -32,6 +32,9 @@ class Curves:
     """``(b,)`` tau."""
     losses: Tensor
     """``(a, b, c)`` float64: row, time, mask."""
+    shares: Tensor | None = None
+    """``(b,)`` the widths of the cells of [0, 1] that the times stand for; None: equal
+    ones."""
 
     @property
     def g(self) -> Tensor:

@@ -47,20 +47,6 @@ class Density:
         return cls(nodes, values / torch.trapezoid(values, nodes))
 
     @classmethod
-    def through(cls, points: Tensor, values: Tensor) -> Density:
-        """Return the density through points inside (0, 1), with two end cells.
-
-        In the end cells, from 0 to the first point and from the last one to 1, the
-        density is constant. Without them no time is ever drawn there, and the loss
-        misses that part of its integral.
-        """
-        ends = points.new_tensor([0.0, 1.0])
-        return cls.of(
-            torch.cat([ends[:1], points, ends[1:]]),
-            torch.cat([values[:1], values, values[-1:]]),
-        )
-
-    @classmethod
     def uniform(cls, low: float = 0.0, high: float = 1.0) -> Density:
         """Return the uniform density on [low, high]."""
         nodes = torch.tensor([low, high], dtype=torch.float64)
@@ -125,3 +111,18 @@ class Density:
 def midpoints(n: int) -> Tensor:
     """Return ``(n,)`` float64, the middles of n equal parts of [0, 1]."""
     return (torch.arange(n, dtype=torch.float64) + 0.5) / n
+
+
+def with_ends(points: Tensor) -> Tensor:
+    """Return the points ``(n,)``, all inside (0, 1), between 0 and 1: ``(n + 2,)``.
+
+    Nodes from the first point to the last alone would leave out times: none is ever
+    drawn there, and the weighted loss misses that part of its integral.
+    """
+    ends = points.new_tensor([0.0, 1.0])
+    return torch.cat([ends[:1], points, ends[1:]])
+
+
+def end_cells(points: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return nodes over all of [0, 1], with the outermost values at its ends."""
+    return with_ends(points), torch.cat([values[:1], values, values[-1:]])

@@ -17,14 +17,14 @@ from mdlm_core.kernels.noise import Noise
 from mdlm_llada.config import TimesConfig
 
 from .curves import Curves
-from .density import Density
+from .density import Density, end_cells, with_ends
 
 Array = NDArray[np.float64]
 FITTED = ("EPR", "AP")
 """The models that are fitted to a measurement."""
 FLOOR = 0.05
-"""A fitted density is at least this share of its mean: a row's weight stays below 20
-even where the measurement met no hidden token at all."""
+"""A fitted density is at least this before it is normalised again: no row's weight is
+above (1 + 0.05) / 0.05 = 21, even where the measurement met no hidden token at all."""
 CENTRE = (-0.3, 0.4, -1.0, 0.3, 0.8, 0.7, 0.2)
 """Middle of the random starts: what a, b, A, kappa, r, q, m are softplus of."""
 SPREAD = 0.6
@@ -77,29 +77,40 @@ def fit_density(config: TimesConfig, curves: Curves, noise: Noise) -> Density:
     if not bool((wanted > 0).any()):  # nothing left to learn: all times are alike
         wanted = torch.ones_like(wanted)
     if config.model == "EPR":
-        curve = fit_epr(times, wanted, starts=config.starts, noise=noise)
-        nodes = Density.through(times, wanted.clamp(min=1e-300)).nodes
-        law = Density.of(nodes, raised(curve(nodes)))
+        curve = fit_epr(
+            times, wanted, shares=curves.shares, starts=config.starts, noise=noise
+        )
+        nodes = with_ends(times)
+        law = positive(nodes, curve(nodes))
     else:
-        law = Density.through(times, raised(wanted))
+        law = positive(*end_cells(times, wanted))
     return law.mixed(config.mix_uniform)
 
 
-def raised(values: Tensor) -> Tensor:
-    """Return `values`, at least `FLOOR` of their mean."""
-    return values.clamp(min=FLOOR * float(values.mean()))
+def positive(nodes: Tensor, values: Tensor) -> Density:
+    """Return the density through points of any height, at least `FLOOR`."""
+    values = values / torch.trapezoid(values, nodes)
+    return Density.of(nodes, values.clamp(min=FLOOR))
 
 
-def fit_epr(times: Tensor, wanted: Tensor, *, starts: int, noise: Noise) -> EPR:
+def fit_epr(
+    times: Tensor,
+    wanted: Tensor,
+    *,
+    shares: Tensor | None = None,
+    starts: int,
+    noise: Noise,
+) -> EPR:
     """Return the EPR curve of least divergence ``KL(wanted || p)``.
 
-    The divergence is a sum over the times, which are the middles of equal cells that
-    fill [0, 1]: the integral over all of it by the midpoint rule. L-BFGS-B runs from
-    several random starts, and the best result is kept.
+    The divergence is a sum over the times, one for each of the cells that fill [0, 1]:
+    the integral over all of it. L-BFGS-B runs from several random starts, and the best
+    result is kept.
 
     Args:
-        times: ``(b,)`` in (0, 1), the middles of b equal cells.
+        times: ``(b,)`` in (0, 1), one in each of b cells.
         wanted: ``(b,)`` the measured sqrt(g^2 + v), not all 0.
+        shares: ``(b,)`` the widths of the cells; None means equal ones.
         starts: how many starts.
         noise: the generator of the starts.
     """
@@ -107,15 +118,16 @@ def fit_epr(times: Tensor, wanted: Tensor, *, starts: int, noise: Noise) -> EPR:
     from scipy.stats import norm
 
     t = times.double().numpy()
+    cells = np.full(len(t), 1 / len(t)) if shares is None else shares.double().numpy()
     w = wanted.double().numpy()
-    w = w / w.mean()
+    w = w / (cells @ w)
     keys = noise.uniform(torch.arange(starts), len(CENTRE)).numpy()
     best: Any = None
     for start in np.array(CENTRE) + SPREAD * norm.ppf(keys):
         found = minimize(
             _divergence,
             start,
-            args=(t, w),
+            args=(t, w, cells),
             jac=True,
             method="L-BFGS-B",
             bounds=[(LOW, HIGH)] * 4 + [(LOW, STEEPEST)] * 3,
@@ -138,11 +150,11 @@ def _terms(t: Array, parameters: Any) -> Array:
     return np.stack([a * t**r, b * (1 - t) ** q, scale**2 * np.exp(2 * kappa * t**m)])
 
 
-def _divergence(z: Array, t: Array, w: Array) -> tuple[float, Array]:
+def _divergence(z: Array, t: Array, w: Array, cells: Array) -> tuple[float, Array]:
     """Return KL(w || p) and its gradient in the unknowns.
 
-    With S the sum under the root and p = sqrt(S) / mean sqrt(S), the derivative is
-    ``mean((p - w) S' / S) / 2``.
+    With S the sum under the root and p = sqrt(S) / int sqrt(S), the derivative is
+    ``int (p - w) S' / (2 S)``.
     """
     parameters = _parameters(z)
     a, b, scale, kappa, r, q, m = parameters
@@ -150,7 +162,7 @@ def _divergence(z: Array, t: Array, w: Array) -> tuple[float, Array]:
     peak = scale**2 * np.exp(2 * kappa * power)
     under = a * rise + b * fall + peak
     root = np.sqrt(under)
-    p = root / root.mean()
+    p = root / (cells @ root)
     log_t, log_u = np.log(t), np.log1p(-t)
     slopes = np.stack(
         [
@@ -163,7 +175,7 @@ def _divergence(z: Array, t: Array, w: Array) -> tuple[float, Array]:
             2 * peak * kappa * power * log_t,
         ]
     )
-    gradient = 0.5 * (slopes * ((p - w) / under)).mean(1)
+    gradient = 0.5 * slopes @ (cells * (p - w) / under)
     known = w > 0
-    value = float((w[known] * np.log(w[known] / p[known])).sum() / len(t))
+    value = float((cells * w)[known] @ np.log(w[known] / p[known]))
     return value, gradient / (1 + np.exp(-z))

@@ -22,7 +22,7 @@ from mdlm_core.train.processes import on_main
 from mdlm_llada.config import TimesConfig
 
 from .curves import Curves, LossRows, measure_losses
-from .density import Density, midpoints
+from .density import Density, midpoints, with_ends
 from .fit import FITTED, fit_density
 
 
@@ -72,7 +72,8 @@ class TimeLaw(nn.Module):
         """Return the density before any measurement."""
         config = self.config
         if self.kind in FITTED:
-            return Density.through(self.times, torch.ones_like(self.times))
+            nodes = with_ends(self.times)
+            return Density.of(nodes, torch.ones_like(nodes))
         if self.kind == "clipped":
             return Density.uniform(config.clip_low, config.clip_high)
         if self.kind == "custom":
