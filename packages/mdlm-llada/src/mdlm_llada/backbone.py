@@ -1,37 +1,67 @@
-"""The backbone `llada` for the catalog."""
+"""The backbone `llada` for the catalog: a checkpoint, or a new model."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 
 from mdlm_core.errors import ConfigError
 
 from .architecture import Architecture
+from .config import LLaDAConfig
 from .nn.trunk import LLaDA
-
-if TYPE_CHECKING:
-    from .config import LLaDAConfig
 
 
 def build(config: LLaDAConfig, *, vocab_size: int, mask_id: int, length: int) -> LLaDA:
-    """Return a new model of the sizes in `config`.
+    """Return the model of a checkpoint, or a new one of the sizes in `config`.
 
     Args:
         config: the settings.
-        vocab_size: ids of the tokenizer.
-        mask_id: its mask.
+        vocab_size: ids of the tokenizer; a checkpoint may have rows for more.
+        mask_id: the tokenizer's mask.
         length: the usual L; positions are rotary, so that any other works too.
+
+    Raises:
+        ConfigError: if the settings, the tokenizer and the checkpoint do not go
+            together.
+        CheckpointError: if the checkpoint cannot be read.
+        MissingExtraError: with adapters, if peft is not installed.
     """
-    if config.mask_token_id is not None:
-        mask_id = config.mask_token_id
-    if not 0 <= mask_id < vocab_size:
+    if config.mask_token_id not in (None, mask_id):
         raise ConfigError(
-            f"model.mask_token_id is {mask_id}; it must be an id of the vocabulary, "
-            f"0 to {vocab_size - 1}"
+            f"model.mask_token_id is {config.mask_token_id}, but the mask of the "
+            f"tokenizer is {mask_id}; set data.mask_token_id to the same, or leave "
+            f"model.mask_token_id out"
         )
-    model = LLaDA(
-        Architecture.from_settings(config, vocab_size, mask_id), mask_id=mask_id
+    if config.path:
+        model = _read(config, vocab_size=vocab_size, mask_id=mask_id)
+    else:
+        model = _new(config, vocab_size=vocab_size, mask_id=mask_id)
+    if config.lora.rank:
+        from .lora import apply_lora
+
+        apply_lora(model, config.lora, outside=bool(config.path))
+    return model
+
+
+def _read(config: LLaDAConfig, *, vocab_size: int, mask_id: int) -> LLaDA:
+    from .checkpoint.read import read_checkpoint
+
+    model = read_checkpoint(
+        config.path,
+        mask_token_id=config.mask_token_id,
+        vocab_size=vocab_size,
+        dtype=config.dtype,
     )
-    return model if config.dtype != "bfloat16" else model.to(torch.bfloat16)
+    if model.mask_id != mask_id:
+        raise ConfigError(
+            f"the mask of the checkpoint '{config.path}' is {model.mask_id}, but that "
+            f"of the tokenizer is {mask_id}; set data.tokenizer={config.path} or "
+            f"data.mask_token_id={model.mask_id}"
+        )
+    return model
+
+
+def _new(config: LLaDAConfig, *, vocab_size: int, mask_id: int) -> LLaDA:
+    architecture = Architecture.from_settings(config, vocab_size, mask_id)
+    model = LLaDA(architecture, mask_id=mask_id)
+    return model.to(torch.bfloat16) if config.dtype == "bfloat16" else model

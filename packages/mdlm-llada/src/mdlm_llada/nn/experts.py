@@ -32,12 +32,12 @@ class Routing(NamedTuple):
 class Experts(nn.Module):
     """The sum of a token's experts, and of those that every token goes to.
 
-    Children: `router`, `each` (the experts), `shared` (one MLP as wide as all shared
-    experts together, or None), and with the router of LLaDA 2.x the buffer
-    `correction` ``(E,)``, which stays float32.
+    Expert e computes ``down[e] (silu(gate[e] x) * up[e] x)``. Children: `router`, and
+    `shared`, one MLP as wide as all shared experts together, or None. With the router
+    of LLaDA 2.x there is the buffer `bias` ``(E,)``, which stays float32.
     """
 
-    correction: Tensor | None
+    bias: Tensor | None
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -46,16 +46,13 @@ class Experts(nn.Module):
         self.config = config
         self.normed = architecture.norm_topk
         self.grouped = architecture.router == "sigmoid-groups"
-        width = architecture.width
-        self.router = nn.Linear(width, config.count, bias=False)
-        self.each = nn.ModuleList(
-            GatedMLP(width, config.width) for _ in range(config.count)
-        )
-        self.shared = (
-            GatedMLP(width, config.width * config.shared) if config.shared else None
-        )
-        correction = torch.zeros(config.count) if self.grouped else None
-        self.register_buffer("correction", correction)
+        width, inner, count = architecture.width, config.width, config.count
+        self.router = nn.Linear(width, count, bias=False)
+        self.gate = nn.Parameter(torch.empty(count, inner, width))
+        self.up = nn.Parameter(torch.empty(count, inner, width))
+        self.down = nn.Parameter(torch.empty(count, width, inner))
+        self.shared = GatedMLP(width, inner * config.shared) if config.shared else None
+        self.register_buffer("bias", torch.zeros(count) if self.grouped else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sums ``(..., D)`` for tokens `x` ``(..., D)``."""
@@ -69,9 +66,9 @@ class Experts(nn.Module):
         if self.grouped:
             with torch.autocast(x.device.type, enabled=False):
                 scores = F.linear(x.float(), self.router.weight.float()).sigmoid()
-            assert self.correction is not None
+            assert self.bias is not None
             chosen = best_in_groups(
-                scores + self.correction,
+                scores + self.bias,
                 config.per_token,
                 groups=config.groups,
                 groups_per_token=config.groups_per_token,
@@ -90,13 +87,10 @@ class Experts(nn.Module):
         order = routing.chosen.flatten().argsort(stable=True)  # by expert
         counts = routing.chosen.flatten().bincount(minlength=self.config.count)
         pieces = torch.split(x[order // times], counts.tolist())
-        # While gradients are recorded every expert takes part, so that each of its
-        # weights has a gradient on every process.
-        learning = torch.is_grad_enabled()
         outs = [
-            expert(piece)
-            for expert, piece in zip(self.each, pieces, strict=True)
-            if learning or len(piece)
+            self._expert(index, piece)
+            for index, piece in enumerate(pieces)
+            if len(piece)
         ]
         weights = routing.weights.flatten()[order, None]
         weighted = torch.cat(outs or [x[:0]]) * weights.to(x.dtype)
@@ -104,13 +98,17 @@ class Experts(nn.Module):
         back[order] = torch.arange(len(order), device=order.device)
         return weighted[back].view(len(x), times, -1).sum(1).to(x.dtype)
 
+    def _expert(self, index: int, x: Tensor) -> Tensor:
+        inner = F.silu(F.linear(x, self.gate[index])) * F.linear(x, self.up[index])
+        return F.linear(inner, self.down[index])
+
     def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> Experts:
-        kept = self.correction
+        before = self.bias
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if kept is not None and self.correction is not None:
-            changed = self.correction
-            if changed.dtype != torch.float32 and not kept.is_meta:
-                self.correction = kept.to(changed.device)
+        after = self.bias
+        if before is not None and after is not None and after.dtype != torch.float32:
+            exact = after.float() if before.is_meta else before.to(after.device)
+            self.bias = exact
         return self
 
 

@@ -73,7 +73,7 @@ class LLaDA(nn.Module):
             if parameter.dim() == 1:
                 nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
             else:
-                ends = name.endswith(("out.weight", "down.weight"))
+                ends = name.removesuffix(".weight").endswith((".out", ".down"))
                 nn.init.normal_(parameter, std=_STD * (into_stream if ends else 1.0))
 
     def hidden(self, batch: Batch, t: Tensor | None = None) -> Tensor:
