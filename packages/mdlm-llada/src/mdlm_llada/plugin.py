@@ -34,6 +34,7 @@ def mdlm_backbones() -> Iterable[BackboneSpec]:
         summary="Any masked or causal language model of transformers.",
         factory=Ref("mdlm_llada.hugging_face:build"),
         config=Ref(f"{_CONFIG}:HuggingFaceModelConfig"),
+        tiny={"random": True},
         pretrained=True,
         requires=("transformers",),
         extra="mdlm-core[hf]",

@@ -133,7 +133,7 @@ class HuggingFaceModelConfig:
     """Any masked or causal language model of transformers, as a backbone."""
 
     path: str = ""
-    """A folder, or a name on the hub."""
+    """A folder, or a name on the hub; empty, with `random`, for a tiny new model."""
     kind: Literal["auto", "masked", "causal"] = "auto"
     """What the checkpoint was trained as; auto asks its config.json."""
     shift: bool | None = None
