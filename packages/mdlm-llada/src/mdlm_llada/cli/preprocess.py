@@ -94,7 +94,7 @@ def preprocess(
     settings = {"path": path, "seed": seed, **settings}
     if rows is not None:
         settings["rows" if split == "train" else "held_out"] = rows
-    fit = Fit(max_length, too_long)
+    fit = Fit(max_length, too_long, ("--max-length", "--too-long"))
     sidecar = write(
         get_task(task),
         out,

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from mdlm_core.cache import write_atomic
 from mdlm_core.errors import DataError, UsageError
 from mdlm_core.protocols import Tokenizer
 from mdlm_llada.registry import BaseTaskSpec, Settings
@@ -114,7 +113,8 @@ def write_rows(
         )
         os.replace(temporary, path)
         more = {"max_length": fit.length, "too_long": fit.card(), **(card or {})}
-        write_atomic(sidecar_path(path), sidecar.to_json(**more))
+        temporary.write_text(sidecar.to_json(**more), encoding="utf-8")
+        os.replace(temporary, sidecar_path(path))
     except OSError as error:
         raise DataError(f"'{path}' cannot be written: {error}") from None
     finally:
@@ -129,4 +129,4 @@ def _line(id_: str, row: Row) -> str:
         "input_ids": list(row.ids),
         "prompt_length": row.prompt_length,
     }
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return json.dumps(record) + "\n"

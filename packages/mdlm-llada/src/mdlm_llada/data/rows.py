@@ -85,6 +85,8 @@ class Fit:
     too_long: str
     """``drop`` leaves longer rows out; ``truncate`` cuts the end of their answers, and
     leaves out those whose prompt alone fills the length; ``error`` refuses them."""
+    names: tuple[str, str] = ("data.max_length", "data.too_long")
+    """What a message calls these two."""
     kept: int = 0
     """Rows that are there, truncated ones among them."""
     tokens: int = 0
@@ -108,8 +110,8 @@ class Fit:
             return self._keep(row)
         if self.too_long == "error":
             raise DataError(
-                f"{row.name or 'a row'} has {size} tokens, and data.max_length is "
-                f"{self.length}; raise it, or set data.too_long to drop or truncate"
+                f"{row.name or 'a row'} has {size} tokens, and {self.names[0]} is "
+                f"{self.length}; raise it, or set {self.names[1]} to drop or truncate"
             )
         if self.too_long == "truncate" and row.prompt_length < self.length:
             self.truncated += 1
@@ -135,8 +137,8 @@ class Fit:
             raise DataError(f"{what} has no rows; give more data")
         raise DataError(
             f"{what} has no rows left: all {self.dropped} have more than "
-            f"{self.length} tokens, the longest {self.longest}; raise data.max_length, "
-            "or set data.too_long=truncate"
+            f"{self.length} tokens, the longest {self.longest}; raise "
+            f"{self.names[0]}, or set {self.names[1]} to truncate"
         )
 
     def card(self) -> dict[str, object]:

@@ -82,9 +82,9 @@ class Sidecar:
             f"{_again(path)}"
         )
 
-    def to_json(self, **more: object) -> bytes:
+    def to_json(self, **more: object) -> str:
         """Return the content of the file, with further entries."""
-        return (json.dumps({**asdict(self), **more}, indent=1) + "\n").encode()
+        return json.dumps({**asdict(self), **more}, indent=1) + "\n"
 
 
 def sidecar_path(path: Path) -> Path:

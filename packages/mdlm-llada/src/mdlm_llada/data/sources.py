@@ -66,7 +66,7 @@ class RowSource:
         self._extra = dict(card or {})
         self._examples = examples
         self._facts: dict[str, dict[str, object]] = {}
-        if config.random_length and any(rows.prompts.any() for rows in splits.values()):
+        if config.random_length and splits["train"].prompts.any():
             raise ConfigError(
                 f"data.random_length is {config.random_length}, but there are rows "
                 "with prompts, whose answers it would cut off; it is for text without "
