@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -66,8 +67,9 @@ def rows_of(
         todo: ``(B, L)`` bool, the positions to fill.
         pad: ``(B, L)`` bool.
         size: S.
-        steps: of all blocks together. Each block with something to fill gets an equal
-            share, the first ones one more if it does not divide, and at least one.
+        steps: of all blocks together. Each block gets a share by its positions to
+            fill, so full blocks equal ones, and at least one; what does not divide
+            goes to the first ones.
         aligned: whether blocks are counted from position 0, as a block-diffusion
             model has them, instead of from the row's first position to fill.
     """
@@ -86,7 +88,29 @@ def rows_of(
         spans = [
             (origin + n * size, min(origin + (n + 1) * size, length)) for n in masks
         ]
-        share, rest = divmod(steps, len(spans))
-        shares = [max(1, share + (j < rest)) for j in range(len(spans))]
-        rows.append(Row(index, length, spans, list(masks.values()), shares))
+        counts = list(masks.values())
+        rows.append(Row(index, length, spans, counts, _shares(counts, steps)))
     return rows
+
+
+def _shares(counts: list[int], steps: int) -> list[int]:
+    """Return the steps of blocks with so many positions to fill."""
+    total, shares, before, seen = sum(counts), [], 0, 0
+    for count in counts:
+        seen += count
+        until = -(-steps * seen // total)  # ceil
+        shares.append(max(1, until - before))
+        before = until
+    return shares
+
+
+def kept_columns(rows: Sequence[Row], firsts: Sequence[int], shift: int) -> slice:
+    """Return which of the fed positions hold a state of a block in work."""
+    low = min(
+        max(row.span[0] - shift, 0) - first
+        for row, first in zip(rows, firsts, strict=True)
+    )
+    high = max(
+        row.span[1] - shift - first for row, first in zip(rows, firsts, strict=True)
+    )
+    return slice(low, max(high, low + 1))
