@@ -50,8 +50,8 @@ def answer(
 ) -> list[Answer]:
     """Decode an answer to the prompt of each row.
 
-    A row's prompt is what stands frozen at its beginning. The steps are those of the
-    run's sampler, rounded up so that every block has as many.
+    A row's prompt is what stands frozen at its beginning. Tokens that end a text are
+    those of the tokenizer, unless the sampler's settings name others.
 
     Args:
         backbone: the model.
@@ -66,7 +66,7 @@ def answer(
     tokenizer = source.tokenizer
     settings: Any = run.sampler.config
     block = int(getattr(settings, "block", 1))
-    blocks = math.ceil(length / block)
+    length = math.ceil(length / block) * block
     if is_dataclass(settings) and getattr(settings, "eos_ids", None) == ():
         settings = replace(cast("Any", settings), eos_ids=Specials.of(tokenizer).ends)
     denoiser = Denoiser(
@@ -78,32 +78,28 @@ def answer(
         policy=policy,
     )
     sampler = catalog.build("sampler", replace(run.sampler, config=settings))
-    schedule = catalog.build("schedule", run.schedule)
     device = next(backbone.parameters()).device
     prompts = prompts_of(rows)
-    answers: list[Answer] = []
-    for first in range(0, len(rows), settings.batch_size):
-        part = slice(first, first + settings.batch_size)
-        sampled = sampler(
-            denoiser,
-            canvas(
-                prompts[part],
-                blocks * block,
-                sample_id=rows.sample_id[part],
-                mask_id=tokenizer.mask_id,
-                pad_id=tokenizer.pad_id,
-            ).to(device),
-            schedule=schedule,
-            noise=noise,
-            steps=math.ceil(settings.steps / blocks) * blocks,
-        )
-        found = zip(
-            prompts[part], sampled.tokens.tolist(), sampled.nfe.tolist(), strict=True
-        )
-        for prompt, ids, nfe in found:
-            written = ids[len(prompt) : len(prompt) + blocks * block]
-            kept = cut_answer(tokenizer, written, getattr(source, "template", "none"))
-            answers.append(Answer(prompt, kept, nfe))
+    sampled = sampler(
+        denoiser,
+        canvas(
+            prompts,
+            length,
+            sample_id=rows.sample_id,
+            mask_id=tokenizer.mask_id,
+            pad_id=tokenizer.pad_id,
+        ).to(device),
+        schedule=catalog.build("schedule", run.schedule),
+        noise=noise,
+        steps=settings.steps,
+    )
+    template = str(getattr(source, "template", "none"))
+    answers = []
+    for prompt, ids, nfe in zip(
+        prompts, sampled.tokens.tolist(), sampled.nfe.tolist(), strict=True
+    ):
+        written = ids[len(prompt) : len(prompt) + length]
+        answers.append(Answer(prompt, cut_answer(tokenizer, written, template), nfe))
     return answers
 
 

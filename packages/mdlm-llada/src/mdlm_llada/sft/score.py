@@ -10,6 +10,7 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.protocols import DataSource
 from mdlm_core.tasks.bound import gather
 from mdlm_llada.registry import get_task
+from mdlm_llada.scoring.statistics import wilson
 from mdlm_llada.template import answer_text
 
 from .answers import Answer, longest_answer
@@ -17,8 +18,6 @@ from .held_out import held_out, places
 
 Decode = Callable[[Batch, int], list[Answer]]
 """``(rows, answer length) -> answers``, one for each row."""
-_Z = 1.959963984540054
-"""The 0.975 quantile of the normal law."""
 
 
 def score_answers(
@@ -65,19 +64,10 @@ def score_answers(
         start += len(batch)
     found = [item for part in gather(mine) for item in part]
     right, total = sum(correct for correct, _ in found), len(found)
-    low, high = wilson(right, total)
+    share = wilson(right, total)
     return {
-        "accuracy": right / total,
-        "accuracy_low": low,
-        "accuracy_high": high,
+        "accuracy": share.value,
+        "accuracy_low": share.low,
+        "accuracy_high": share.high,
         "nfe": sum(nfe for _, nfe in found) / total,
     }
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """Return the ends of the 95 % score interval of a share (Wilson, 1927)."""
-    share, square = right / total, _Z**2 / total
-    middle = (share + square / 2) / (1 + square)
-    half = _Z * (share * (1 - share) / total + square / (4 * total)) ** 0.5
-    half /= 1 + square
-    return max(0.0, middle - half), min(1.0, middle + half)
