@@ -64,6 +64,21 @@ def find(path: str, split: str, patterns: tuple[str, ...], task: str) -> Path:
     )
 
 
+def require_path(task: str, cfg: Settings) -> str:
+    """Return the path of a task that has no examples of its own.
+
+    Raises:
+        ConfigError: if none is given.
+    """
+    path = str(cfg.get("path") or "")
+    if not path:
+        raise ConfigError(
+            f"task '{task}' reads files of yours; give their folder, or one of them, "
+            f"as the path"
+        )
+    return path
+
+
 def rows_of(path: Path, limit: int = 0) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """Yield (index, place, row) of a file of JSON lines, or of a CSV with a header.
 
