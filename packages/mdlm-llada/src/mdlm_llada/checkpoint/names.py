@@ -1,8 +1,8 @@
 """Which tensor of a checkpoint is which parameter of the trunk. Light: no torch.
 
 Four formats are told apart by `Architecture.family`. The names are those that the
-published checkpoints have; a tensor of theirs may hold several of ours, one above the
-other (queries, keys and values of LLaDA 2.x).
+published checkpoints have; a tensor of theirs may hold several of ours (queries, keys
+and values of LLaDA 2.x in one), or be one layer of a stack of ours (experts).
 
 Letters: V vocabulary, D width, F inner width of an MLP, H heads, G key heads, K head
 size, E experts.
@@ -11,7 +11,7 @@ size, E experts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ IGNORED = ("rotary_emb.inv_freq", "rotary_emb.original_inv_freq")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The part of a checkpoint's tensor that is one parameter or buffer."""
+    """One part of a checkpoint's tensor that is one part of a parameter."""
 
     theirs: str
     """Name in the checkpoint."""
@@ -36,6 +36,8 @@ class Piece:
     """Of this part."""
     rows: tuple[int, int] | None = None
     """First row and last row + 1 of theirs; None means all."""
+    layer: int | None = None
+    """Which layer of our stack it is; None means all of our parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +206,12 @@ def _experts(
     count = experts.count
     yield Piece(theirs + names.router, f"{ours}router.weight", (count, a.width))
     if names.correction:
-        yield Piece(theirs + names.correction, f"{ours}correction", (count,))
+        yield Piece(theirs + names.correction, f"{ours}bias", (count,))
     for expert in range(count):
         prefix = theirs + names.expert.format(e=expert)
-        yield from _mlp(names, prefix, f"{ours}each.{expert}.", a.width, experts.width)
+        for piece in _mlp(names, prefix, ours, a.width, experts.width):
+            stack = piece.ours.removesuffix(".weight")
+            yield replace(piece, ours=stack, layer=expert)
     if experts.shared:
         prefix, width = theirs + names.shared, experts.shared * experts.width
         yield from _mlp(names, prefix, f"{ours}shared.", a.width, width)

@@ -316,4 +316,5 @@ def _fill(
             ) from error
         for piece in parts[name]:
             part = tensor if piece.rows is None else tensor[slice(*piece.rows)]
-            state[piece.ours].copy_(part)
+            place = state[piece.ours]
+            (place if piece.layer is None else place[piece.layer]).copy_(part)

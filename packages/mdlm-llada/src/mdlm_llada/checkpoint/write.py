@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mdlm_core.errors import CheckpointError, UsageError
 
-from .names import parts_of, pieces
+from .names import Piece, parts_of, pieces
 
 if TYPE_CHECKING:
     from mdlm_llada.nn.trunk import LLaDA
@@ -144,14 +144,21 @@ class _Tensors:
     def bytes(self) -> dict[str, int]:
         """How large each tensor is."""
         return {
-            name: sum(self._state[piece.ours].nbytes for piece in parts)
+            name: sum(self._part(piece).nbytes for piece in parts)
             for name, parts in self._parts.items()
         }
 
+    def _part(self, piece: Piece) -> Tensor:
+        ours = self._state[piece.ours]
+        return ours if piece.layer is None else ours[piece.layer]
+
     def __call__(self, name: str) -> Tensor:
         """Return the tensor `name`, on the CPU."""
-        parts = [self._state[piece.ours].detach().cpu() for piece in self._parts[name]]
-        return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
+        parts = [self._part(piece).detach().cpu() for piece in self._parts[name]]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if whole.untyped_storage().nbytes() != whole.nbytes:
+            return whole.clone()  # one layer of a stack; the stack is not written
+        return whole.contiguous()
 
 
 def split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
