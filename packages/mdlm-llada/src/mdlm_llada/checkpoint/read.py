@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,6 +74,8 @@ def read_checkpoint(
             f"for {rows}; use the tokenizer that belongs to it"
         )
     mask_id = find_mask(folder, architecture, mask_token_id)
+    if mask_token_id is not None:
+        architecture = replace(architecture, mask_token_id=mask_token_id)
     table = pieces(architecture)
     with ExitStack() as stack:
         files = {name: _open(stack, folder / name) for name in weight_files(folder)}

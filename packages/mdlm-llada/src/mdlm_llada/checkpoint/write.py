@@ -29,6 +29,7 @@ SHARD_BYTES = 5_000_000_000
 
 TOKENIZER_FILES = (
     "tokenizer*",
+    "mdlm_tokenizer.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -46,6 +47,7 @@ def write_checkpoint(
     folder: Path | str,
     *,
     tokenizer: Path | str | None = None,
+    code: Path | str | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
     """Write `model` in the format of its family, wholly or not at all.
@@ -57,6 +59,8 @@ def write_checkpoint(
         model: the trunk; adapters must be merged into it before.
         folder: where; it must not exist, or be empty.
         tokenizer: a folder whose tokenizer is copied.
+        code: a folder whose Python files are copied, for programs that read the
+            format with the code beside it. They are not looked into.
         shard_bytes: bytes of a file of weights, at most, if no tensor is larger.
 
     Returns:
@@ -66,7 +70,8 @@ def write_checkpoint(
         UsageError: if the folder holds something.
         CheckpointError: if it cannot be written.
     """
-    text = json.dumps(model.architecture.to_json(), indent=2, ensure_ascii=False) + "\n"
+    config = _config(model)
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     tensors = _Tensors(model)
 
     def fill(place: Path) -> None:
@@ -75,8 +80,19 @@ def write_checkpoint(
         write_groups(place, groups, tensors)
         if tokenizer is not None:
             copy_tokenizer(Path(tokenizer), place)
+        if code is not None:
+            copy_code(Path(code), place)
 
     return write_folder(folder, fill)
+
+
+def _config(model: LLaDA) -> dict[str, object]:
+    """Return config.json, with the type of the weights as it is now."""
+    config = model.architecture.to_json()
+    field = "dtype" if "dtype" in config else "torch_dtype"
+    if field in config or not model.architecture.raw:
+        config[field] = str(model.embed.weight.dtype).removeprefix("torch.")
+    return config
 
 
 def write_folder(folder: Path | str, fill: Callable[[Path], None]) -> Path:
@@ -122,6 +138,12 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for path in sorted(found):
         if path.is_file():
             shutil.copyfile(path, target / path.name)
+
+
+def copy_code(source: Path, target: Path) -> None:
+    """Copy Python files, which the settings name in ``auto_map``."""
+    for path in sorted(source.glob("*.py")):
+        shutil.copyfile(path, target / path.name)
 
 
 class _Tensors:

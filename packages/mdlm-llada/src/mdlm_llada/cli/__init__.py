@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from .convert import convert
 from .eval import evaluate
 from .launch_config import launch_config
 from .preprocess import preprocess
 from .score import score
+from .tiny import tiny
 
 __all__ = ["app"]
 
@@ -19,5 +21,7 @@ app = typer.Typer(
 )
 app.command("preprocess")(preprocess)
 app.command("launch-config")(launch_config)
+app.command("convert")(convert)
+app.command("tiny")(tiny)
 app.command("score")(score)
 app.command("eval")(evaluate)
