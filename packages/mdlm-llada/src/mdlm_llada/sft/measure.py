@@ -45,9 +45,9 @@ class TimeLaw(nn.Module):
     measured: Tensor
     """Scalar int64: the step of the last measurement, -1 before the first."""
     g: Tensor
-    """``(b,)`` float64: the measured mean loss, nan before."""
+    """``(b,)`` float64: the measured mean loss, 0 before."""
     v: Tensor
-    """``(b,)`` float64: the measured variance over masks, nan before."""
+    """``(b,)`` float64: the measured variance over masks, 0 before."""
 
     def __init__(self, config: TimesConfig, t_min: float = 1e-3) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class TimeLaw(nn.Module):
         self.register_buffer("density", start.values)
         self.register_buffer("measured", torch.tensor(-1))
         for name in ("g", "v"):
-            unknown = torch.full((config.samples_t,), torch.nan, dtype=torch.float64)
+            unknown = torch.zeros(config.samples_t, dtype=torch.float64)
             self.register_buffer(name, unknown)
 
     @property
