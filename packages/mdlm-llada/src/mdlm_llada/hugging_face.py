@@ -108,7 +108,7 @@ class HuggingFaceBackbone(nn.Module):
                 f"{type(model).__name__} has layers of the kind '{strange[0]}', which "
                 f"cannot see both ways; models of attention alone can be backbones"
             )
-        self._head_is_linear = False
+        self._head_is_linear = self._checkpointing = False
 
     @property
     def trunk(self) -> nn.Module:
@@ -125,19 +125,20 @@ class HuggingFaceBackbone(nn.Module):
     @property
     def gradient_checkpointing(self) -> bool:
         """Whether blocks are recomputed in the backward pass."""
-        return bool(self.model.is_gradient_checkpointing)
+        return self._checkpointing
 
     @gradient_checkpointing.setter
     def gradient_checkpointing(self, value: bool) -> None:
-        if not value:
-            self.model.gradient_checkpointing_disable()
-            return
+        name = f"activation_checkpointing_{'enable' if value else 'disable'}"
+        if not hasattr(self.model, name):  # what it is called in older transformers
+            name = name.replace("activation", "gradient")
         try:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            getattr(self.model, name)(*([{"use_reentrant": False}] if value else []))
         except ValueError as error:
             raise ConfigError(
                 f"train.checkpoint_activations is true, but {error}"
             ) from error
+        self._checkpointing = value
 
     def hidden(self, batch: Batch, t: Tensor | None = None) -> Tensor:
         """Return the states ``(B, L, D)`` of the canvas.
@@ -299,7 +300,7 @@ def _try(backbone: HuggingFaceBackbone) -> tuple[bool, bool]:
     device = next(backbone.parameters()).device
     tokens = torch.tensor([ids], device=device)
     changed = tokens.clone()
-    changed[0, -1] = tokens[0, 0]
+    changed[0, 1] = tokens[0, 0]  # the next one, which any window holds
     pad = torch.zeros_like(tokens, dtype=torch.bool)
     pad[0, -1] = True
     whole = backbone.hidden(Batch.of(tokens))[0]
