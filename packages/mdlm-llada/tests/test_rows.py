@@ -130,6 +130,7 @@ def test_some_batches_are_cut_to_a_uniform_length():
     # a length of 20 is drawn, too: the chance to be shorter is 0.25 * 19 / 20
     assert abs(len(cut) / 1000 - 0.2375) < 4 * (0.2375 * 0.7625 / 1000) ** 0.5
     counts = np.bincount(cut, minlength=20)[1:]
+    assert set(cut.tolist()) == set(range(1, 20))
     expected = len(cut) / 19
     assert ((counts - expected) ** 2 / expected).sum() < 45  # chi-square, 18: 0.0004
     assert not any(batch.pad.any() for batch in batches)
