@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from .chat import chat
 from .convert import convert
 from .eval import evaluate
+from .generate import generate
+from .infer import infer
 from .launch_config import launch_config
 from .preprocess import preprocess
 from .score import score
@@ -25,3 +28,6 @@ app.command("convert")(convert)
 app.command("tiny")(tiny)
 app.command("score")(score)
 app.command("eval")(evaluate)
+app.command("generate")(generate)
+app.command("chat")(chat)
+app.command("infer")(infer)

@@ -22,9 +22,10 @@ from .propose import TURN, propose
 from .rules import commit
 from .states import Source, causal_block, source
 
-Observer = Callable[[Tensor, Tensor], None]
-"""Called after every evaluation with the canvas ``(B, L)`` and a draft: the same with
-the proposed tokens at the masked positions of the blocks in work."""
+Observer = Callable[[Tensor, Tensor, Tensor], None]
+"""Called after every evaluation with the canvas ``(B, L)``; a draft, which is the same
+with the proposed tokens at the masked positions of the blocks in work; and ``(B,)``,
+the position in each row before which nothing changes any more."""
 
 
 def decode(
@@ -82,7 +83,7 @@ def decode(
             if callback is not None:
                 callback(changes, run.tokens.clone())
             if observer is not None and draft is not None:
-                observer(run.tokens.clone(), draft)
+                observer(run.tokens.clone(), draft, run.settled())
     return Sampled(run.tokens, run.nfe)
 
 
@@ -182,6 +183,14 @@ class _Run:
         for row, *state in zip(active, left, changed, strict=True):
             self._go_on(row, *state)
         return draft
+
+    def settled(self) -> Tensor:
+        """Return ``(B,)``: the position before which a row does not change any more."""
+        ends = [self.tokens.shape[1]] * len(self.tokens)
+        for row in self.rows:
+            if not row.done:
+                ends[row.index] = row.span[0]
+        return torch.tensor(ends, device=self.tokens.device)
 
     def _part(self, index: Tensor, length: int) -> Batch:
         """Return the rows `index`, without what is padding in all of them."""

@@ -1,0 +1,199 @@
+"""A model's answers to the examples of a task, one JSON object a line.
+
+A file can be continued: beside it stands FILE.meta.json, which says how it was made,
+and only answers made in the same way are added.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mdlm_core.cache import write_atomic
+from mdlm_core.errors import DataError, UsageError
+
+from .config import DecodeConfig
+from .generate import Answer, Answering, check_lengths, generate
+from .registry import BaseTaskSpec, Example
+from .template import prompt_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an inference came to."""
+
+    rows: int
+    """Lines of the file."""
+    answered: int
+    """Those that were answered now."""
+    nfe: float
+    """Mean forward passes of those, 0 if there are none."""
+    tokens_per_forward: float
+    """Their mean tokens per forward pass."""
+
+
+def infer(
+    model: Answering,
+    task: BaseTaskSpec,
+    examples: Sequence[Example],
+    out: Path,
+    *,
+    answer_length: int,
+    settings: DecodeConfig,
+    seed: int,
+    made: Mapping[str, object],
+    force: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Done:
+    """Answer the examples that the file has not, and write them to it.
+
+    A line is ``{"task", "prompt", "gold_raw", "prediction", "meta": {"index", ...}}``.
+    Prompts of like length are answered together; in the end the lines are put in the
+    order of the examples. The answer to an example depends on the seed and on its
+    index, not on the batch or on what was there before.
+
+    Args:
+        model: answers.
+        task: whose examples they are; knows at which strings an answer ends.
+        examples: what is asked.
+        out: the file.
+        answer_length: G.
+        settings: how to decode.
+        seed: decides every draw.
+        made: what identifies model, data and settings, in terms of JSON.
+        force: whether a file that was made otherwise is replaced.
+        say: is told how far it is.
+
+    Raises:
+        UsageError: if the file was made otherwise, or the lengths do not fit.
+        DataError: if a line of the file is broken.
+    """
+    check_lengths(answer_length, settings)
+    record = {**made, "rows": len(examples), "weights": weights_of(model)}
+    record = json.loads(json.dumps(record))
+    rows = {} if force else _resumed(out, record)
+    if not rows:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(b"")
+    write_atomic(meta_path(out), (json.dumps(record, indent=1) + "\n").encode())
+    todo = [index for index in range(len(examples)) if index not in rows]
+    ids = {
+        index: prompt_ids(model.tokenizer, examples[index].prompt, model.template)
+        for index in todo
+    }
+    todo.sort(key=lambda index: len(ids[index]))
+    answers: list[Answer] = []
+    with out.open("a", encoding="utf-8", newline="\n") as file:
+        for first in range(0, len(todo), settings.batch_size):
+            group = todo[first : first + settings.batch_size]
+            found = generate(
+                model,
+                [ids[index] for index in group],
+                answer_length=answer_length,
+                settings=settings,
+                seed=seed,
+                numbers=group,
+            )
+            for index, answer in zip(group, found, strict=True):
+                rows[index] = _line(task, index, examples[index], answer)
+                file.write(rows[index] + "\n")
+            file.flush()
+            answers += found
+            say(f"{len(rows)} of {len(examples)} answered")
+    lines = "".join(rows[index] + "\n" for index in sorted(rows))
+    write_atomic(out, lines.encode())
+    count = max(1, len(answers))
+    return Done(
+        rows=len(rows),
+        answered=len(answers),
+        nfe=sum(answer.nfe for answer in answers) / count,
+        tokens_per_forward=sum(a.tokens_per_forward for a in answers) / count,
+    )
+
+
+def meta_path(out: Path) -> Path:
+    """Return where it is said how the file `out` was made."""
+    return out.with_name(out.name + ".meta.json")
+
+
+def weights_of(model: Answering) -> str:
+    """Return a hash of some numbers of every tensor of the model."""
+    found = sha256()
+    backbone = model.backbone
+    if isinstance(backbone, nn.Module):
+        for name, tensor in backbone.state_dict().items():
+            some = tensor.flatten()[:64].float().cpu()
+            found.update(f"{name} {tuple(tensor.shape)}".encode())
+            found.update(some.numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def cut(text: str, stop: Sequence[str]) -> str:
+    """Return the text before the first of the strings `stop`."""
+    places = [text.find(string) for string in stop if string and string in text]
+    return text[: min(places)] if places else text
+
+
+def _line(task: BaseTaskSpec, index: int, example: Example, answer: Answer) -> str:
+    meta = {"index": index, "id": example.id, "nfe": answer.nfe}
+    row = {
+        "task": task.name,
+        "prompt": example.prompt,
+        "gold_raw": example.gold,
+        "prediction": cut(answer.text, task.stop),
+        "meta": {**meta, "tokens_per_forward": round(answer.tokens_per_forward, 4)},
+    }
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _resumed(out: Path, record: dict[str, Any]) -> dict[int, str]:
+    """Return the lines that `out` has by index, if it was made as `record` says.
+
+    A last line that was not written to its end is left out.
+    """
+    if not out.exists():
+        return {}
+    again = "choose another file, or replace it with --force"
+    try:
+        before = json.loads(meta_path(out).read_bytes())
+    except FileNotFoundError:
+        raise UsageError(
+            f"'{out}' exists, but there is no '{meta_path(out).name}' that says how it "
+            f"was made; {again}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{meta_path(out)}' cannot be read: {error}") from None
+    changed = [
+        f"{key} was {before.get(key)!r} and is {record.get(key)!r}"
+        for key in sorted({*before, *record})
+        if before.get(key) != record.get(key)
+    ]
+    if changed:
+        raise UsageError(f"'{out}' was made otherwise: {'; '.join(changed)}; {again}")
+    rows: dict[int, str] = {}
+    lines = out.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines[:-1], start=1):  # the last one has no end
+        try:
+            index = json.loads(line)["meta"]["index"]
+        except (ValueError, KeyError, TypeError):
+            raise DataError(
+                f"'{out}:{number}' is no answer with meta.index; {again}"
+            ) from None
+        if not isinstance(index, int) or not 0 <= index < record["rows"]:
+            raise DataError(
+                f"'{out}:{number}': meta.index is {index!r}; it must be from 0 to "
+                f"{record['rows'] - 1}; {again}"
+            )
+        if index in rows:
+            raise DataError(f"'{out}:{number}': index {index} stands twice; {again}")
+        rows[index] = line
+    if rows:
+        kept = "".join(line + "\n" for line in rows.values())
+        write_atomic(out, kept.encode())
+    return rows
