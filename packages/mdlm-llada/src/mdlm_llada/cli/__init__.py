@@ -13,6 +13,7 @@ from .launch_config import launch_config
 from .preprocess import preprocess
 from .score import score
 from .tiny import tiny
+from .variance import variance
 
 __all__ = ["app"]
 
@@ -31,3 +32,4 @@ app.command("eval")(evaluate)
 app.command("generate")(generate)
 app.command("chat")(chat)
 app.command("infer")(infer)
+app.command("variance")(variance)

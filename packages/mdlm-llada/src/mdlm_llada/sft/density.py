@@ -105,7 +105,8 @@ class Density:
     @staticmethod
     def _cell(edges: Tensor, x: Tensor) -> Tensor:
         """Return the index of the cell of `edges` in which each number lies."""
-        return (torch.searchsorted(edges, x, right=True) - 1).clamp(0, len(edges) - 2)
+        found = torch.searchsorted(edges, x.contiguous(), right=True) - 1
+        return found.clamp(0, len(edges) - 2)
 
 
 def midpoints(n: int) -> Tensor:

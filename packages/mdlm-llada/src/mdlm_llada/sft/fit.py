@@ -6,7 +6,7 @@ Letters: b times.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from .curves import Curves
 from .density import Density, end_cells, with_ends
 
 Array = NDArray[np.float64]
-FITTED = ("EPR", "AP")
+FITTED: tuple[Literal["EPR"], Literal["AP"]] = ("EPR", "AP")
 """The models that are fitted to a measurement."""
 FLOOR = 0.05
 """A fitted density is at least this before it is normalised again: no row's weight is
