@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     task = TinyTask(dropout=0.0)
     run(folder / "alone", task=task)
+    run(folder / "raw-alone", task=task, ema=0)
     run(folder / "alone-first", task=task, steps=6)
     real_run(folder / "real-alone", dropout=0.0, lr=GENTLE)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
@@ -49,19 +50,22 @@ def met(folder):
     return [json.loads((folder / f"rank-{i}.json").read_text()) for i in (0, 1)]
 
 
-zero = pytest.param(
-    "zero",
-    marks=pytest.mark.skipif(
-        find_spec("deepspeed") is None, reason="deepspeed is not installed"
-    ),
+zero, zero3 = (
+    pytest.param(
+        kind,
+        marks=pytest.mark.skipif(
+            find_spec("deepspeed") is None, reason="deepspeed is not installed"
+        ),
+    )
+    for kind in ("zero", "zero3")
 )
 
 
 @pytest.mark.parametrize(
-    "kind", ["ddp", "accumulated", "alone-first", "real", "fsdp", zero]
+    "kind", ["ddp", "accumulated", "alone-first", "real", "fsdp", zero, zero3]
 )
 def test_the_trace_is_that_of_one_process(folder, kind):
-    reference = "real-alone" if kind == "real" else "alone"
+    reference = {"real": "real-alone", "zero3": "raw-alone"}.get(kind, "alone")
     alone, both = trace(folder / reference), trace(folder / kind)
     assert [line["step"] for line in alone] == sorted(n["step"] for n in alone)
     steps = {line["step"] for line in both}
@@ -120,14 +124,15 @@ def test_errors_reach_both_processes(folder):
 @pytest.mark.parametrize(
     ("stage", "precision", "changes", "told"),
     [
-        (3, "bf16", {}, "stage 3 is not supported, only 1 and 2"),
+        (0, "bf16", {}, "stage 0 is not supported, only 1, 2 and 3"),
+        (3, "bf16", {}, "ema is 0.9, which needs whole weights"),
         (2, "fp16", {}, "fp16, which is not supported under DeepSpeed"),
         (1, "bf16", {"optimizer": "muon"}, "muon, which needs whole matrices"),
         (None, "bf16", {}, "accelerate does not use it here"),
     ],
 )
 def test_deepspeed_set_up_in_another_way(stage, precision, changes, told):
-    used = DistributedType.DEEPSPEED if stage else DistributedType.MULTI_CPU
+    used = DistributedType.DEEPSPEED if stage is not None else DistributedType.MULTI_CPU
     plugin = SimpleNamespace(zero_stage=stage)
     accelerator = SimpleNamespace(
         distributed_type=used, state=SimpleNamespace(deepspeed_plugin=plugin)

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from tiny_run import GENTLE, TinySource, TinyTask, real_run, run
 
@@ -76,6 +77,11 @@ def zero(folder, task):
     deepspeed.init_distributed(dist_backend="gloo")
     run(folder / "zero", task=task, micro_batch=1, steps=6)
     run(folder / "zero", task=task, micro_batch=1, resume=True)
+    os.environ["ACCELERATE_DEEPSPEED_ZERO_STAGE"] = "3"
+    AcceleratorState._reset_state()
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU
+    run(folder / "zero3", task=task, micro_batch=1, ema=0, steps=6)
+    run(folder / "zero3", task=task, micro_batch=1, ema=0, resume=True)
 
 
 def main(folder):

@@ -27,7 +27,7 @@ CHUNK = 256
 """Rows of logits that exist at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: DeepSpeed asks what a forward returns by vars
 class Loss:
     """A sum and what to divide it by, so that it can be added up over processes.
 

@@ -117,12 +117,20 @@ class Engine:
         self._check_launch()
         module.to(accelerator.device)
         self.model, self.optimizer = accelerator.prepare(
-            module, build_optimizer(module, config)
+            self.wrapped(module), build_optimizer(module, config)
         )
-        self.module: nn.Module = accelerator.unwrap_model(self.model)
+        self.module: nn.Module = self.unwrapped(accelerator.unwrap_model(self.model))
         self.ema = (
             Ema(self.module.named_parameters(), config.ema) if config.ema else None
         )
+
+    def wrapped(self, module: nn.Module) -> nn.Module:
+        """Return what accelerate prepares; here the module itself."""
+        return module
+
+    def unwrapped(self, module: nn.Module) -> nn.Module:
+        """Return the module that `wrapped` was given."""
+        return module
 
     @property
     def device(self) -> torch.device:
@@ -302,13 +310,17 @@ class Engine:
     def read_more(self, place: Path) -> None:
         """Read what `write_more` wrote."""
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights, whole, on the CPU; every process must call it."""
+        return live.collect(live.named_tensors(self.module))
+
     def collect(self) -> dict[str, dict[str, Tensor]]:
         """Return everything a checkpoint holds, whole, on the CPU.
 
         Every process must call it.
         """
         tensors = {
-            MODEL: live.collect(live.named_tensors(self.module)),
+            MODEL: self.weights(),
             OPTIMIZER: live.collect_optimizer(self.optimizer.optimizer, self.module),
         }
         if self.ema is not None:
@@ -336,7 +348,7 @@ class Engine:
             twin: a new, whole module of the same kind, needed if this one is sharded.
         """
         if twin is not None:
-            values = live.collect(live.named_tensors(self.module))
+            values = self.weights()
             if self.ema is not None:
                 values |= live.collect(self.ema.weights)
             live.load(twin, values)

@@ -1,9 +1,9 @@
-"""DeepSpeed ZeRO, stages 1 and 2: each process keeps a part of AdamW's state.
+"""DeepSpeed ZeRO: a process keeps a part of AdamW's state, in stage 3 of the weights.
 
-The weights stay whole and in float32 on every process, so that everything else is as
-without DeepSpeed; the forward pass runs under autocast. The optimiser's parts are saved
-by DeepSpeed itself, inside the checkpoint's folder: such a run goes on with as many
-processes as it had. Stage 3 is not supported: FSDP2 cuts the weights as well.
+Weights are in float32, and in stages 1 and 2 whole on every process; the forward pass
+runs under autocast. The optimiser's parts are saved by DeepSpeed itself, inside the
+checkpoint's folder: such a run goes on with as many processes as it had. The weights in
+a checkpoint are whole in every stage, and can be loaded without DeepSpeed.
 """
 
 from __future__ import annotations
@@ -67,6 +67,22 @@ class ZeroEngine(Engine):
         settings["gradient_accumulation_steps"] = pieces
         settings["gradient_clipping"] = config.clip
         super().__init__(module, accelerator, config, precision)
+        if self.sharded:
+            _gather_with_the_root(accelerator.unwrap_model(self.model), self.module)
+
+    def wrapped(self, module: nn.Module) -> nn.Module:
+        """Return the module with a loss that DeepSpeed can look into."""
+        return _Plain(module)
+
+    def unwrapped(self, module: nn.Module) -> nn.Module:
+        """Return the module itself."""
+        assert isinstance(module, _Plain)
+        return module.inner
+
+    @property
+    def sharded(self) -> bool:
+        """Whether a process holds only parts of the parameters: in stage 3."""
+        return bool(self.accelerator.state.deepspeed_plugin.zero_stage == 3)
 
     def _forward_backward(
         self, part: Batch, draw: Draw, *, dropout: Noise, scale: float, last: bool
@@ -78,7 +94,7 @@ class ZeroEngine(Engine):
                     self.device.type, torch.bfloat16, enabled=self.precision == "bf16"
                 )
             )
-            loss: Loss = self.model(part, draw)
+            loss = Loss(**self.model(part, draw))
         self.model.set_gradient_accumulation_boundary(is_boundary=last)
         # DeepSpeed divides by the number of pieces; here it is a sum.
         self.model.backward(loss.total * (scale * self.pieces))
@@ -96,15 +112,30 @@ class ZeroEngine(Engine):
         self.model.step()
         return float(self.model.get_global_grad_norm())
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights, whole; in stage 3 they are gathered one by one."""
+        if not self.sharded:
+            return super().weights()
+        from deepspeed.runtime.zero import GatheredParameters
+
+        parameters = dict(self.module.named_parameters())
+        whole = {}
+        for name, tensor in live.named_tensors(self.module).items():
+            with GatheredParameters([parameters[name]] if name in parameters else []):
+                whole[name] = live.whole(parameters.get(name, tensor))
+        return whole
+
     def collect(self) -> dict[str, dict[str, Tensor]]:
         """Return the weights; `write_more` saves the optimiser."""
-        tensors = {MODEL: live.collect(live.named_tensors(self.module))}
+        tensors = {MODEL: self.weights()}
         if self.ema is not None:
             tensors[EMA] = live.collect(self.ema.weights)
         return tensors
 
     def restore(self, tensors: Mapping[str, Mapping[str, Tensor]], what: str) -> None:
-        """Put back what `collect` returned."""
+        """Put back what `collect` returned; in stage 3 `read_more` does."""
+        if self.sharded:
+            return
         live.restore(live.named_tensors(self.module), tensors[MODEL], what)
         if self.ema is not None:
             live.restore(self.ema.weights, tensors[EMA], f"{what} (its EMA)")
@@ -141,11 +172,15 @@ def _check(accelerator: Accelerator, config: TrainConfig, precision: str) -> Non
             "GPU and the package deepspeed"
         )
     stage = accelerator.state.deepspeed_plugin.zero_stage
-    if stage not in (1, 2):
+    if stage not in (1, 2, 3):
         raise ConfigError(
-            f"DeepSpeed ZeRO stage {stage} is not supported, only 1 and 2; use "
-            f"--zero_stage 2, or FSDP2 to cut the weights too: accelerate launch "
-            f"--use_fsdp --fsdp_version 2"
+            f"DeepSpeed ZeRO stage {stage} is not supported, only 1, 2 and 3; use "
+            f"--zero_stage 2"
+        )
+    if stage == 3 and config.ema:
+        raise ConfigError(
+            f"train.ema is {config.ema}, which needs whole weights, and DeepSpeed ZeRO "
+            f"stage 3 cuts them; set train.ema=0, or use stage 2 or FSDP2"
         )
     if precision == "fp16":
         raise ConfigError(
@@ -156,3 +191,33 @@ def _check(accelerator: Accelerator, config: TrainConfig, precision: str) -> Non
             f"train.optimizer is {config.optimizer}, which needs whole matrices, and "
             f"DeepSpeed cuts them; use train.optimizer=adamw, or DDP"
         )
+
+
+class _Plain(nn.Module):
+    """The module, but with its loss as a dictionary of tensors.
+
+    Stage 3 gathers weights for the backward pass by hooks on the tensors that a forward
+    returns, which it finds in dictionaries only.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, batch: Batch, draw: Draw) -> dict[str, Any]:
+        """Return the fields of the loss."""
+        return dict(vars(self.inner(batch, draw)))
+
+
+def _gather_with_the_root(root: nn.Module, module: nn.Module) -> None:
+    """Have stage 3 gather the parameters that are used outside of their own module.
+
+    DeepSpeed gathers a module's parameters when its forward is called. The fused loss
+    reads the head's weight instead.
+    """
+    from deepspeed.runtime.zero import register_external_parameter
+
+    head = getattr(module.backbone, "head", None)
+    if isinstance(head, nn.Linear):
+        for parameter in head.parameters():
+            register_external_parameter(root, parameter)
