@@ -69,6 +69,7 @@ class DataSource(Protocol):
 
     tokenizer: Tokenizer
     length: int
+    """L, of the longest rows: a batch may be cut to the longest row that it has."""
 
     def size(self, split: str) -> int | None:
         """Return the rows of `split` ("train" or "validation"); None if streamed."""

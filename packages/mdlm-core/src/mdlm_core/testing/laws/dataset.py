@@ -38,11 +38,13 @@ def _same(found: Batch, expected: Batch, what: str) -> None:
 
 
 def batches_are_batches(source: DataSource) -> None:
-    """Batches are (B, L) with the types of `Batch`, and padding is frozen."""
+    """Batches are (B, L or fewer) with the types of `Batch`; padding is frozen."""
     for batch in _train(source, 2):
         hold(isinstance(batch, Batch), f"got a {type(batch).__name__}")
-        shape = (_size(source), source.length)
-        hold(batch.tokens.shape == shape, f"tokens are {tuple(batch.tokens.shape)}")
+        found = tuple(batch.tokens.shape)
+        shape = (_size(source), found[-1])
+        hold(found == shape, f"tokens are {found}")
+        hold(0 < found[1] <= source.length, f"tokens are {found}, L {source.length}")
         hold(batch.tokens.dtype == torch.int64, f"tokens are {batch.tokens.dtype}")
         hold(batch.sample_id.shape == shape[:1], "sample_id is not (B,)")
         for name in ("frozen", "pad"):
