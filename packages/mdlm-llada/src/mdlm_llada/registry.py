@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from mdlm_core.errors import ConfigError, UnknownNameError
+from mdlm_core.errors import ConfigError, UnknownNameError, UsageError
 from mdlm_core.refs import Ref
+from mdlm_core.specs import TaskSpec as CoreTaskSpec
 
 if TYPE_CHECKING:
     from mdlm_core.catalog import Catalog
@@ -137,6 +138,19 @@ class BaseTaskSpec(ABC):
                     f"{', '.join(known)}"
                 )
 
+    def require_code(self, cfg: Settings) -> None:
+        """Refuse to run programs if ``cfg["run_code"]`` does not allow it.
+
+        Raises:
+            UsageError: if the task runs code and that is not allowed.
+        """
+        if self.runs_code and not cfg.get("run_code", False):
+            raise UsageError(
+                f"task '{self.name}' runs what a model wrote as a program; allow it "
+                f"with --run-code (run_code=True), on a machine where that may go "
+                f"wrong: limits on time and memory are no protection against ill will"
+            )
+
     def splits(self, cfg: Settings) -> tuple[str, ...]:
         """Return the splits that stand apart; none if one file holds all rows."""
         if not cfg.get("path"):
@@ -191,7 +205,8 @@ class BaseTaskSpec(ABC):
         """Return the task as something that trains, for the catalog.
 
         A module with the line ``build = MyTask().build`` can be named as the factory of
-        a `mdlm_core.TaskSpec`. The run's data must be of this task.
+        a `mdlm_core.TaskSpec`, with `mdlm_llada.config.SFTConfig`, or what derives from
+        it, as its settings. The run's data must be of this task.
 
         Raises:
             ConfigError: if the run's data are those of another task.
@@ -308,16 +323,23 @@ def _canonical(name: str) -> str:
 
 
 def _of_plugins() -> dict[str, BaseTaskSpec]:
-    """Return the tasks whose `build` other plugins declare as a factory."""
+    """Return the tasks whose `build` other plugins declare as a factory.
+
+    Their settings are `SFTConfig` or derive from it.
+    """
     from mdlm_core.catalog import load_catalog
+    from mdlm_llada.config import SFTConfig
 
     catalog = load_catalog(*_imports)
     found: dict[str, BaseTaskSpec] = {}
     for spec in catalog.specs("task"):
-        if catalog.provider("task", spec.name).name in ("core", "llada"):
+        own = catalog.provider("task", spec.name).name in ("core", "llada")
+        if own or not isinstance(spec, CoreTaskSpec):
             continue
-        factory = getattr(spec, "factory", None)
-        owner = getattr(factory.load() if factory else None, "__self__", None)
+        # Settings are light, so that the tasks of others are not imported in vain.
+        if not issubclass(spec.config.load(), SFTConfig):
+            continue
+        owner = getattr(spec.factory.load(), "__self__", None)
         if isinstance(owner, BaseTaskSpec):
             found[_canonical(spec.name)] = owner
     return found

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from mdlm_core.errors import DataError, UsageError
+from mdlm_core.errors import DataError
 from mdlm_llada.registry import BaseTaskSpec, Settings, Verdict
 
 from .join import Item, Joined
@@ -58,12 +58,7 @@ def judge_all(task: BaseTaskSpec, joined: Joined, cfg: Settings) -> list[Scored]
     Raises:
         UsageError: if the task runs code and that is not allowed.
     """
-    if task.runs_code and not cfg.get("run_code", False):
-        raise UsageError(
-            f"task '{task.name}' runs what a model wrote as a program; allow it with "
-            f"--run-code, on a machine where that may go wrong: limits on time and "
-            f"memory are no protection against ill will"
-        )
+    task.require_code(cfg)
 
     def judge(item: Item) -> Scored:
         verdicts = tuple(task.judge(p, item.gold, cfg) for p in item.predictions)

@@ -62,6 +62,7 @@ class HumanEval(BaseTaskSpec):
         """Run the function's tests; right is what runs to its end."""
         from mdlm_llada.sandbox import run_program
 
+        self.require_code(cfg)
         item = parse_gold(gold, "humaneval", ("prompt", "test", "entry_point"))
         entry, prompt = str(item["entry_point"]), str(item["prompt"])
         head = f"def {entry}("

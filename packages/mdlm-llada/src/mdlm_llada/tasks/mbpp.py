@@ -109,6 +109,7 @@ class MBPP(BaseTaskSpec):
         """Run the code and the asserts; right is what runs to its end."""
         from mdlm_llada.sandbox import run_program
 
+        self.require_code(cfg)
         item = parse_gold(gold, "mbpp", ("test_list",))
         asserts = "\n".join(item["test_list"])
         code = self.postprocess(prediction, cfg)
