@@ -163,7 +163,7 @@ def _from_run(
 def trained_template(run: LoadedRun) -> str:
     """Return how prompts became text when the run was trained, auto if unknown."""
     stated = run.data.get("template") or getattr(
-        run.config.data.settings, "template", "auto"
+        run.config.data.config, "template", "auto"
     )
     return str(stated)
 

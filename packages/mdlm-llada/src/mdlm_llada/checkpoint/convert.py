@@ -15,13 +15,14 @@ from mdlm_llada.lora import adapters, merge_lora
 from mdlm_llada.models import is_family, is_run
 from mdlm_llada.nn.trunk import LLaDA
 
-from .llama import PARTNERS, from_transformers, to_transformers
+from .llama import PARTNERS, from_transformers, silent, to_transformers
 from .locate import locate
 from .read import Dtype, read_checkpoint, read_config
 from .write import (
     SHARD_BYTES,
+    TOKENIZER_FILES,
     check_empty,
-    copy_tokenizer,
+    copy_files,
     write_checkpoint,
     write_folder,
 )
@@ -64,7 +65,7 @@ def convert(
         CheckpointError: if the source cannot be read, or `out` not be written.
     """
     check_empty(Path(out))
-    code: Path | None = None
+    beside: Path | None = None
     if is_run(source):
         folder = Path(source).expanduser()
         model = _trained(folder, checkpoint, weights, catalog)
@@ -73,7 +74,7 @@ def convert(
         folder = tokenizer = locate(source)
         if is_family(read_config(folder)):
             model = read_checkpoint(folder, mask_token_id=mask_token_id)
-            code = folder
+            beside = folder
         else:
             model = _foreign(folder, mask_token_id)
     if merged := len(adapters(model)):
@@ -85,15 +86,16 @@ def convert(
     form = family if to == "auto" else to
     if form == family:
         place = write_checkpoint(
-            model, out, tokenizer=tokenizer, code=code, shard_bytes=shard_bytes
+            model, out, tokenizer=tokenizer, beside=beside, shard_bytes=shard_bytes
         )
     elif form == PARTNERS.get(family):
         partner = to_transformers(model)
 
         def fill(place: Path) -> None:
             size = max(1, shard_bytes // 10**6)
-            partner.save_pretrained(place, max_shard_size=f"{size}MB")
-            copy_tokenizer(tokenizer, place)
+            with silent():
+                partner.save_pretrained(place, max_shard_size=f"{size}MB")
+            copy_files(tokenizer, place, TOKENIZER_FILES)
 
         place = write_folder(out, fill)
     else:
@@ -149,7 +151,7 @@ def _foreign(folder: Path, mask_token_id: int | None) -> LLaDA:
     transformers = require("transformers", f"reading '{folder}'")
     load = transformers.AutoModelForCausalLM.from_pretrained
     try:
-        with quiet():
+        with quiet(), silent():
             found = load(folder, dtype="auto", local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"'{folder}' cannot be loaded: {error}") from error

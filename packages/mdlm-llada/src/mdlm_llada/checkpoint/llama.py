@@ -8,6 +8,8 @@ one). Tensors are only renamed.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +103,10 @@ def to_transformers(model: LLaDA) -> Any:
     values = {p.theirs: state[p.ours].detach().clone() for p in table}
     if a.tied:
         values["lm_head.weight"] = values["model.embed_tokens.weight"]
-    out = model_class.from_pretrained(
-        None, config=config, state_dict=values, dtype=state["embed.weight"].dtype
-    )
+    with silent():
+        out = model_class.from_pretrained(
+            None, config=config, state_dict=values, dtype=state["embed.weight"].dtype
+        )
     return out.eval()
 
 
@@ -165,3 +168,16 @@ def _architecture(model: PreTrainedModel, mask_id: int) -> Architecture:
             f"{read.vocab_size - 1}, and not the end of text, {read.eos_token_id}"
         )
     return architecture
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keep the progress bars of transformers out of the terminal inside the block."""
+    logging = require("transformers.utils.logging", "the format of transformers")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

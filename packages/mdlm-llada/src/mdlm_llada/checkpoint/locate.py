@@ -39,7 +39,9 @@ def locate(path: Path | str) -> Path:
             f"'{name}' is a file; name the folder that holds config.json"
         )
     if not _is_hub_name(name):
-        raise CheckpointError(f"there is no folder '{name}'")
+        raise CheckpointError(
+            f"there is no folder '{name}', and the hub has names of the form OWNER/NAME"
+        )
     hub = require("huggingface_hub", f"the checkpoint {name}")
     cached = hub.try_to_load_from_cache(name, "config.json")
     if isinstance(cached, str) and _is_whole(Path(cached).parent):
@@ -58,10 +60,10 @@ def locate(path: Path | str) -> Path:
 
 
 def _is_hub_name(name: str) -> bool:
-    """Return whether the hub could have `name`: NAME or OWNER/NAME."""
-    hub = require("huggingface_hub", f"the checkpoint {name}")
+    """Return whether the hub could have `name`: OWNER/NAME."""
+    utils = require("huggingface_hub.utils", f"the checkpoint {name}")
     try:
-        hub.utils.validate_repo_id(name)
+        utils.validate_repo_id(name)
     except ValueError:
         return False
     return name.count("/") == 1

@@ -168,6 +168,11 @@ def weight_files(folder: Path) -> list[str]:
     Raises:
         CheckpointError: if there are none, or one of them is missing.
     """
+    held = sorted(path.name for path in folder.glob("*.safetensors"))
+    if not held and not (folder / INDEX).is_file():
+        others = sorted(path.name for path in folder.glob("*.bin"))
+        hint = f"; '{others[0]}' is a pickle, which could run code" if others else ""
+        raise CheckpointError(f"'{folder}' has no weights in safetensors{hint}")
     if missing := missing_files(folder):
         some = ", ".join(f"'{name}'" for name in missing[:_SHOWN])
         raise CheckpointError(
@@ -178,11 +183,7 @@ def weight_files(folder: Path) -> list[str]:
         return [SINGLE]
     if (folder / INDEX).is_file():
         return sorted(set(_index(folder).values()))
-    if found := sorted(path.name for path in folder.glob("*.safetensors")):
-        return found
-    others = sorted(path.name for path in folder.glob("*.bin"))
-    hint = f"; '{others[0]}' would run code when it is read, and is not" * bool(others)
-    raise CheckpointError(f"'{folder}' has no weights in safetensors{hint}")
+    return held
 
 
 def missing_files(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -84,8 +85,10 @@ def tiny_checkpoint(
     """
     folder = Path(folder)
     if family not in FAMILIES:
+        near = get_close_matches(family, FAMILIES, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
         raise UnknownNameError(
-            f"there is no family '{family}'; there are {', '.join(FAMILIES)}"
+            f"there is no family '{family}'{hint}; there are {', '.join(FAMILIES)}"
         )
     least = _BYTES + len(_SPECIALS[family])
     if (vocab_size or least) < least:

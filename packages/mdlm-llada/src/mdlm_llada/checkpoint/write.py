@@ -37,9 +37,10 @@ TOKENIZER_FILES = (
     "merges.txt",
     "*.model",
     "chat_template*",
-    "generation_config.json",
 )
-"""What is carried over from the folder of the tokenizer, and holds no code."""
+"""The files of a tokenizer."""
+BESIDE_FILES = ("*.py", "generation_config.json")
+"""What else belongs to a format. Code is carried over for other programs, not run."""
 
 
 def write_checkpoint(
@@ -47,7 +48,7 @@ def write_checkpoint(
     folder: Path | str,
     *,
     tokenizer: Path | str | None = None,
-    code: Path | str | None = None,
+    beside: Path | str | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
     """Write `model` in the format of its family, wholly or not at all.
@@ -59,8 +60,8 @@ def write_checkpoint(
         model: the trunk; adapters must be merged into it before.
         folder: where; it must not exist, or be empty.
         tokenizer: a folder whose tokenizer is copied.
-        code: a folder whose Python files are copied, for programs that read the
-            format with the code beside it. They are not looked into.
+        beside: the folder of a checkpoint of the same format, from which
+            `BESIDE_FILES` are copied.
         shard_bytes: bytes of a file of weights, at most, if no tensor is larger.
 
     Returns:
@@ -79,9 +80,9 @@ def write_checkpoint(
         groups = split(tensors.bytes, shard_bytes)
         write_groups(place, groups, tensors)
         if tokenizer is not None:
-            copy_tokenizer(Path(tokenizer), place)
-        if code is not None:
-            copy_code(Path(code), place)
+            copy_files(Path(tokenizer), place, TOKENIZER_FILES)
+        if beside is not None:
+            copy_files(Path(beside), place, BESIDE_FILES)
 
     return write_folder(folder, fill)
 
@@ -132,18 +133,12 @@ def check_empty(folder: Path) -> None:
         )
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the files of a tokenizer."""
-    found = {path for pattern in TOKENIZER_FILES for path in source.glob(pattern)}
+def copy_files(source: Path, target: Path, patterns: Sequence[str]) -> None:
+    """Copy the files of a folder that one of `patterns` fits."""
+    found = {path for pattern in patterns for path in source.glob(pattern)}
     for path in sorted(found):
         if path.is_file():
             shutil.copyfile(path, target / path.name)
-
-
-def copy_code(source: Path, target: Path) -> None:
-    """Copy Python files, which the settings name in ``auto_map``."""
-    for path in sorted(source.glob("*.py")):
-        shutil.copyfile(path, target / path.name)
 
 
 class _Tensors:
@@ -203,7 +198,8 @@ def write_groups(
 
     The tensors of one file are in memory at a time.
     """
-    count, total, index = len(groups), 0, {}
+    count, total = len(groups), 0
+    index: dict[str, str] = {}
     for number, names in enumerate(groups, start=1):
         file = SINGLE
         if count > 1:
