@@ -100,6 +100,17 @@ def test_prompts_are_never_changed_and_answers_are_not_seen(source):
     assert last == source.examples("validation")[10].answer[: len(last)]
 
 
+def test_an_answer_ends_before_the_first_end_and_takes_no_step_after_it(source):
+    model = Knows(source)
+    [rows] = held_out(source, 0)
+    answers = answer(
+        model, rows, source, config(), load_catalog(), length=80, noise=Noise(0)
+    )
+    for item, example in zip(answers, source.examples("validation"), strict=True):
+        assert item.ids == source.tokenizer.encode(example.answer)
+        assert item.nfe == len(item.ids) // 8 + 1  # of ten blocks, a step in each
+
+
 def test_the_canvas_has_a_prompt_masks_and_padding():
     found = canvas(
         [[5, 6], [7], []],
@@ -140,6 +151,7 @@ def test_every_process_answers_its_own_share(source, monkeypatch):
     model = Knows(source, wrong=(0, 6))
     alone = score_answers(decode, source, "addition", count=0)
     assert [place for part in asked for place in part] == list(range(12))
+    assert alone["accuracy"] == pytest.approx(10 / 12)
     asked.clear()
     for rank in (0, 1):
         state = SimpleNamespace(num_processes=2, process_index=rank)

@@ -87,6 +87,9 @@ def test_a_mirrored_pair_hides_every_token_and_one_of_them_twice(monkeypatch):
         assert torch.equal(first.sum(1), k)
         assert torch.equal(first | second, batch.free)
         assert ((first & second).sum(1) == 1).all()
+    for (counts, _), draw in zip(seen, (0, 3, 1, 2), strict=True):
+        assert (counts > n * draw / 4).all()  # of its own quarter
+        assert (counts - 1 < n * (draw + 1) / 4).all()
 
 
 def test_mirrored_pairs_have_a_smaller_error_at_the_same_cost():
