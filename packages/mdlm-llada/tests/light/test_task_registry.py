@@ -18,15 +18,8 @@ from mdlm_llada.registry import (
 )
 
 OWN = [
-    "addition",
-    "arc",
-    "countdown",
-    "gsm8k",
-    "humaneval",
-    "jsonl",
-    "math",
-    "mbpp",
-    "sudoku4",
+    *("addition", "arc", "countdown", "gsm8k", "humaneval"),
+    *("jsonl", "math", "mbpp", "sudoku4"),
 ]
 
 

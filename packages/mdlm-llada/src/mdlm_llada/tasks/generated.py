@@ -19,7 +19,7 @@ TEST_SHARE = 10
 """One item in so many is for measuring."""
 TRAIN_ROWS, TEST_ROWS = 10_000, 500
 _CHUNK = 4096
-_PATIENCE = 50
+_PATIENCE = 20
 
 Item = TypeVar("Item")
 

@@ -1,0 +1,195 @@
+"""``mdlm llada score`` and ``eval``, and the harness in the original's spelling."""
+
+import json
+
+import pytest
+
+from mdlm_core.cli import run
+from mdlm_llada import harness, registry
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Twenty answers of two models, with golds beside them and inside them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_registered", {})
+    golds = [{"question": f"{i}?", "answer": f"#### {i}"} for i in range(20)]
+    write(tmp_path / "gt.jsonl", golds)
+    for name, right in (("a", range(10)), ("b", range(2, 18))):
+        rows = [
+            {
+                "task": "gsm8k",
+                "prompt": f"{i}?",
+                "gold_raw": f"#### {i}",
+                "prediction": f"#### {i if i in right else 99}",
+                "meta": {"index": i, "nfe": 8},
+            }
+            for i in range(20)
+        ]
+        write(tmp_path / f"{name}.jsonl", rows)
+        bare = [{"index": i, "pred": row["prediction"]} for i, row in enumerate(rows)]
+        write(tmp_path / f"{name}_bare.jsonl", bare)
+    return tmp_path
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def call(capsys, *arguments):
+    code = run(["llada", *arguments])
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def test_score_prints_the_accuracy_with_its_interval(files, capsys):
+    code, out, _ = call(
+        capsys, "score", "--task", "llada_gsm8k", "--pred_jsonl", "a.jsonl"
+    )
+    assert code == 0
+    assert "0.5000  [0.2993, 0.7007] at 95 %, 10 of 20 right" in out
+    assert "forward passes  8.0000" in out
+
+
+def test_json_out_and_audit(files, capsys):
+    code, out, _ = call(
+        capsys,
+        *("score", "--task", "gsm8k", "--pred", "a_bare.jsonl", "--gt", "gt.jsonl"),
+        *("--json", "--out", "card.json", "--audit", "audit.jsonl"),
+        *("--set", "extraction=strict"),
+    )
+    assert code == 0
+    card = json.loads(out)
+    assert card == json.loads((files / "card.json").read_text())
+    assert card["accuracy"] == card["exact_match_strict"] == 0.5
+    assert (card["total"], card["correct"], card["extraction_rate"]) == (20, 10, 1.0)
+    assert card["joined_by"] == "index"
+    audit = read(files / "audit.jsonl")
+    assert [row["correct"] for row in audit] == [True] * 10 + [False] * 10
+    assert audit[12]["extracted"] == "99"
+    assert (audit[12]["gold"], audit[12]["how"]) == ("12", "strict")
+
+
+def test_eval_is_the_same_and_compares(files, capsys):
+    code, out, _ = call(
+        capsys, "eval", "--task", "gsm8k", "--pred", "b.jsonl", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["accuracy"] == 0.8
+    code, out, _ = call(
+        capsys, "eval", "--task", "gsm8k", "--compare", "a.jsonl", "b.jsonl", "--json"
+    )
+    assert code == 0
+    card = json.loads(out)
+    assert (card["only_first"], card["only_second"], card["rows"]) == (2, 8, 20)
+    assert card["p_value"] == pytest.approx(2 * (1 + 10 + 45) / 2**10)
+    assert card["difference"]["value"] == pytest.approx(0.3)
+    code, out, _ = call(
+        capsys,
+        *("eval", "--task", "gsm8k", "--gt", "gt.jsonl"),
+        *("--compare", "a_bare.jsonl", "b_bare.jsonl"),
+    )
+    assert code == 0
+    assert "B - A  +0.3000" in out
+    assert "McNemar p  0.1094" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("score", "--task", "gsmk", "--pred", "a.jsonl"), "did you mean 'gsm8k'"),
+        (("score", "--task", "gsm8k", "--pred", "c.jsonl"), "'c.jsonl' does not exist"),
+        (
+            ("score", "--task", "gsm8k", "--pred", "a.jsonl", "--set", "extracton=1"),
+            "did you mean 'extraction'",
+        ),
+        (("eval", "--task", "gsm8k"), "either --pred FILE or --compare A B"),
+        (
+            ("score", "--task", "gsm8k", "--pred", "short.jsonl", "--gt", "gt.jsonl"),
+            "index '3', '4', '5', '6', '7' and 12 more",
+        ),
+        (
+            ("eval", "--task", "gsm8k", "--compare", "short.jsonl", "a.jsonl"),
+            "17 rows of 'a.jsonl' are not in 'short.jsonl', such as index '3'",
+        ),
+        (
+            ("eval", "--task", "gsm8k", "--compare", "a.jsonl", "other.jsonl"),
+            "index '4' has another gold",
+        ),
+        (("score", "--task", "mbpp", "--pred", "a.jsonl"), "--run-code"),
+    ],
+)
+def test_refusals(files, capsys, arguments, wanted):
+    rows = read(files / "a.jsonl")
+    write(files / "short.jsonl", rows[:3])
+    rows[4]["gold_raw"] = "#### 5"
+    write(files / "other.jsonl", rows)
+    code, out, err = call(capsys, *arguments)
+    usage = any(part in wanted for part in ("did you mean", "--pred", "--run-code"))
+    assert (code, out) == (2 if usage else 1, "")
+    assert wanted in err
+
+
+def test_missing_rows_can_be_left_out(files, capsys):
+    rows = read(files / "a.jsonl")
+    write(files / "short.jsonl", rows[:4])
+    code, out, _ = call(
+        capsys,
+        *("score", "--task", "gsm8k", "--pred", "short.jsonl", "--gt", "gt.jsonl"),
+        *("--allow-missing", "--json"),
+    )
+    assert code == 0
+    card = json.loads(out)
+    assert (card["total"], card["accuracy"], card["extra_gt"]) == (4, 1.0, 16)
+
+
+MODULE = """
+from mdlm_llada.registry import BaseTaskSpec, Example, register_task
+
+class Mine(BaseTaskSpec):
+    name = "mine"
+    def build_dataset(self, split, cfg):
+        return [Example("0", "?", "yes", "yes")]
+    def postprocess(self, pred, cfg):
+        return pred.strip().lower()[: cfg.get("letters", 99)]
+
+register_task("mine", Mine(), overwrite=True)
+"""
+
+
+def test_the_harness_with_a_task_of_ones_own(files, capsys, monkeypatch):
+    (files / "my_llada_task.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(files)
+    write(files / "p.jsonl", [{"id": "0", "pred": "YES!"}, {"id": "1", "pred": "no"}])
+    write(files / "g.jsonl", [{"id": 1, "answer": "no"}, {"id": 0, "answer": "yes"}])
+    arguments = ["--task", "mine", "--pred", "p.jsonl", "--gt", "g.jsonl"]
+    imports = ["--auto_import", "my_llada_task", "json", "--auto_import", "re"]
+    assert harness.main([*arguments, *imports, "--out", "numbers.json"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert (numbers["total"], numbers["accuracy"]) == (2, 0.5)
+    assert numbers == json.loads((files / "numbers.json").read_text())
+    assert harness.main([*arguments, "--cfg", '{"letters": 2}']) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 1.0
+    (files / "cfg.json").write_text('{"letters": 2}')
+    assert harness.main([*arguments, "--cfg_json", "cfg.json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("extra", "wanted"),
+    [
+        (["--cfg", "{"], "--cfg is no JSON"),
+        (["--cfg", "[1]"], "--cfg holds a list"),
+        (["--cfg_json", "no.json"], "cannot be read"),
+        (["--cfg", '{"extraction": "x"}'], "extraction is 'x'"),
+        (["--auto_import", "no_such_module_here"], "it does not load"),
+    ],
+)
+def test_the_harness_refuses(files, capsys, extra, wanted):
+    code = harness.main(["--task", "gsm8k", "--pred", "a.jsonl", *extra])
+    assert code in (1, 2)
+    assert wanted in capsys.readouterr().err
