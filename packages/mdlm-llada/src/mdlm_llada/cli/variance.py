@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -161,9 +162,8 @@ def _print(found: Report) -> None:
     parts = [
         ("mean loss", found.loss),
         ("A masks", found.a),
-        ("  what else is hidden", found.context),
-        ("  whether it is hidden", found.hidden),
-        ("  tokens together", found.covariance),
+        ("  each token alone", found.alone),
+        ("  tokens together", found.together),
         ("B times", found.b),
         ("C rows", found.c),
         ("A + B + C", found.total),
@@ -188,11 +188,15 @@ def _print(found: Report) -> None:
     ]
     print_table(lines, indent="  ")
     print(
-        "\nby mask rate: mean g, variance over masks v, correlation of mirrored masks"
+        "\nby mask rate t: the mean g; the variance over masks v, its parts from what "
+        "else is\nhidden, whether a token itself is, and tokens together; the "
+        "correlation rho of mirror\nimages; the densities p"
     )
     names = list(found.curve[0].density)
-    heads = ("t", "g", "v", "rho", *(f"p ({name})" for name in names))
-    print_table([heads, *(_line(group, names) for group in _groups(found.curve))], "  ")
+    heads = ("t", "g", "v", "else", "itself", "together", "rho")
+    table: list[tuple[str, ...]] = [(*heads, *(f"p ({name})" for name in names))]
+    table += [_line(group, names) for group in _groups(found.curve)]
+    print_table(table, indent="  ")
 
 
 def _groups(curve: Sequence[At]) -> list[Sequence[At]]:
@@ -210,12 +214,17 @@ def _line(group: Sequence[At], names: Sequence[str]) -> tuple[str, ...]:
         return sum(at.share * value for at, value in pairs) / whole
 
     spread = mean([at.variance for at in group])
-    pairs = [at.variance * at.correlation for at in group]
+    pairs = mean([at.variance * at.correlation for at in group])
+    parts = [
+        mean([getattr(at, part) for at in group])
+        for part in ("context", "hidden", "together")
+    ]
     return (
         f"{mean([at.t for at in group]):.3f}",
         f"{mean([at.mean for at in group]):.4g}",
         f"{spread:.4g}",
-        f"{mean(pairs) / spread:+.2f}" if spread > 0 else "-",
+        *("-" if math.isnan(part) else f"{part:.3g}" for part in parts),
+        "-" if math.isnan(pairs) else f"{pairs / spread:+.2f}",
         *(f"{mean([at.density[name] for at in group]):.3f}" for name in names),
     )
 

@@ -20,6 +20,9 @@ from .decompose import Cells, Parts, between_strata, decompose
 from .measure import Draws
 from .numbers import At, Method, Number, Report
 
+HITS = 2.0
+"""How often a token must be hidden, on average, to tell what its own spread is."""
+
 
 class Recipe(NamedTuple):
     """A way of drawing times and masks, and how to find its variance."""
@@ -85,9 +88,8 @@ def report(
         b=found["Normal/rate"],
         c=found["data"],
         total=found["Normal/variance"],
-        context=found["context"],
-        hidden=found["hidden"],
-        covariance=found["covariance"],
+        alone=found["alone"],
+        together=found["together"],
         methods=tuple(
             Method(
                 name,
@@ -182,8 +184,7 @@ def _numbers(
 def _tokens(draws: Draws) -> dict[str, Tensor]:
     """Return the integrals over the times of the terms of Theorem 1."""
     whole = (draws.parts.mean(0) * draws.grid.shares[:, None]).sum(0)
-    names = ("context", "hidden", "covariance")
-    return dict(zip(names, whole, strict=True))
+    return {"alone": whole[0] + whole[1], "together": whole[2]}
 
 
 def _jackknife(
@@ -208,6 +209,7 @@ def _jackknife(
 def _curve(
     draws: Draws, cells: Cells, laws: Mapping[str, Sequence[Density]]
 ) -> list[At]:
+    split = (draws.t * cells.masks >= HITS).tolist()
     rho, parts = cells.correlation().tolist(), draws.parts.mean(0).tolist()
     densities = {
         name: torch.stack([law.at(draws.grid.times) for law in each]).mean(0).tolist()
@@ -220,10 +222,10 @@ def _curve(
             share=float(draws.grid.shares[j]),
             mean=float(cells.mean[:, j].mean()),
             variance=float(cells.single[:, j].mean()),
-            context=(parts[j][0]),
-            hidden=(parts[j][1]),
-            covariance=(parts[j][2]),
-            correlation=(rho[j]),
+            context=parts[j][0] if split[j] else math.nan,
+            hidden=parts[j][1] if split[j] else math.nan,
+            together=parts[j][2],
+            correlation=rho[j],
             density={name: values[j] for name, values in densities.items()},
         )
         for j, t in enumerate(draws.t.tolist())

@@ -123,41 +123,36 @@ def measure_draws(
     t = t_min + (1 - t_min) * grid.times
     a, b, c, device = len(batch), times, masks, batch.tokens.device
     size = max(1, max_tokens // batch.length)
-    plain, mirrored = torch.zeros(2, a * b * c, dtype=torch.float64)
-    sums = torch.zeros(2, a * b, batch.length, dtype=torch.float64)
+    views = (noise, MirroredNoise.of(noise))
+    losses = torch.zeros(2, a * b * c, dtype=torch.float64)
+    sums = torch.zeros(2, 2, a * b, batch.length, dtype=torch.float64)
     rates = torch.zeros(a * b, batch.length, dtype=torch.float64)
     with evaluating(backbone), torch.autocast(device.type, enabled=False):
         for first in range(0, a * b * c, size):
             job = torch.arange(first, min(first + size, a * b * c), device=device)
             rows = replace(batch.select(job // (b * c)), sample_id=job)
             at = t.to(device)[job // c % b]
-            for store, view in ((plain, noise), (mirrored, MirroredNoise.of(noise))):
-                each = _token_losses(backbone, rows, at, schedule, policy, view)
-                store[job.cpu()] = (each.sum(1) / answer_lengths(rows)).cpu()
-                if store is plain:
-                    cell = (job // c).cpu()
-                    sums[0].index_add_(0, cell, each.cpu())
-                    sums[1].index_add_(0, cell, each.square().cpu())
-                    rates[cell] = _rates(rows, at, schedule, policy, noise).cpu()
-    for store in (plain, mirrored):
-        if not bool(store.isfinite().all()):
-            bad = int((~store.isfinite()).nonzero()[0])
-            when = float(t[bad // c % b])
-            raise TrainingError(
-                f"the loss of row {bad // (b * c)} at time {when:.3f} is "
-                f"{float(store[bad])}; check the model's weights"
-            )
-    plain, mirrored = plain.view(a, b, c), mirrored.view(a, b, c)
-    count = answer_lengths(batch).cpu()
-    return Draws(
-        grid,
-        t,
-        plain,
-        mirrored,
-        token_parts(
-            plain, sums.view(2, a, b, -1), rates.view(a, b, -1), count.double()
-        ),
-    )
+            place, cell = job.cpu(), (job // c).cpu()
+            rates[cell] = _rates(rows, at, schedule, policy, noise).cpu()
+            for view, hidden_by in enumerate(views):
+                each = _token_losses(backbone, rows, at, schedule, policy, hidden_by)
+                losses[view, place] = (each.sum(1) / answer_lengths(rows)).cpu()
+                sums[view, 0].index_add_(0, cell, each.cpu())
+                sums[view, 1].index_add_(0, cell, each.square().cpu())
+    if not bool(losses.isfinite().all()):
+        bad = int((~losses.isfinite()).nonzero()[0, 1])
+        when = float(t[bad // c % b])
+        raise TrainingError(
+            f"the loss of row {bad // (b * c)} at time {when:.3f} is not a finite "
+            f"number; check the model's weights"
+        )
+    losses = losses.view(2, a, b, c)
+    count = answer_lengths(batch).cpu().double()
+    parts = [
+        token_parts(each, total.view(2, a, b, -1), rates.view(a, b, -1), count)
+        for each, total in zip(losses, sums, strict=True)
+    ]
+    return Draws(grid, t, losses[0], losses[1], torch.stack(parts).mean(0))
 
 
 def token_parts(plain: Tensor, sums: Tensor, rates: Tensor, tokens: Tensor) -> Tensor:

@@ -47,11 +47,12 @@ class At:
     variance: float
     """v: over masks, in the mean over rows."""
     context: float
-    """The part of v from what else is hidden (Theorem 1); nan if not known."""
+    """The part of v from what else is hidden (Theorem 1); nan if not known, or if a
+    token is hidden too rarely to tell."""
     hidden: float
-    """From whether a token itself is hidden."""
-    covariance: float
-    """From tokens together."""
+    """The part from whether a token itself is hidden; likewise."""
+    together: float
+    """The part from tokens together: the covariances."""
     correlation: float
     """rho of mirrored masks; nan where nothing varies."""
     density: Mapping[str, float]
@@ -78,12 +79,11 @@ class Report:
     """From the rows."""
     total: Number
     """A + B + C."""
-    context: Number
-    """The part of A from what else is hidden (Theorem 1); nan if it is not known."""
-    hidden: Number
-    """From whether a token itself is hidden."""
-    covariance: Number
-    """From tokens together."""
+    alone: Number
+    """The part of A from each token alone (Theorem 1's first two terms); nan if it is
+    not known."""
+    together: Number
+    """The part from tokens together: the covariances."""
     methods: tuple[Method, ...]
     curve: tuple[At, ...]
 
