@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +10,12 @@ import torch
 
 from mdlm_core.diffusion import LogLinear, exact_counts
 from mdlm_core.errors import ConfigError, DataError
-from mdlm_core.kernels.noise import Noise
+from mdlm_core.kernels.noise import Noise, global_seed
+from mdlm_llada.backbone import build as build_backbone
+from mdlm_llada.config import LLaDAConfig
 from mdlm_llada.sft import held_out as subject
 from mdlm_llada.sft.held_out import measure, mirrored_counts, stack
+from mdlm_llada.sft.module import with_clean
 
 from .sft_toy import MASK, ToyBackbone, V, every_mask, rows
 
@@ -189,6 +192,44 @@ def test_other_estimators_have_the_same_expectation():
     for estimate in found.values():
         error = float(estimate.se.square().sum().sqrt())
         assert abs(float(estimate.nats.sum()) - goal) < 5 * error
+
+
+def test_the_bound_of_a_model_that_sees_blocks_is_a_sum_over_its_blocks():
+    """Each block by itself, given the clean ones before it, mask by mask."""
+    settings = LLaDAConfig(
+        family="llada2", blocks=1, width=8, heads=2, mlp_width=8, block_size=3
+    )
+    with global_seed(Noise(0)):
+        backbone = build_backbone(settings, vocab_size=V, mask_id=MASK, length=6)
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.mul_(8)  # laws that depend on what is visible
+    row = rows().select(slice(0, 1))  # a prompt of one token, five to restore
+    goal = 0.0
+    for block in ([1, 2], [3, 4, 5]):
+        for k in range(1, len(block) + 1):
+            for chosen in combinations(block, k):
+                hidden = torch.tensor(chosen)
+                canvas = row.tokens.clone()
+                canvas[0, hidden] = canvas[0, block[-1] + 1 :] = MASK
+                with torch.no_grad():
+                    states = backbone.hidden(row.with_tokens(canvas))
+                    logits = backbone.logits(states[0, hidden])
+                logits[:, MASK] = -torch.inf
+                logp = logits.log_softmax(-1)[range(k), row.tokens[0, hidden]]
+                n = len(block)
+                goal -= float(logp.sum()) / math.comb(n, k) / k
+    batch = replace(
+        row.select(torch.zeros(3000, dtype=torch.int64)), sample_id=torch.arange(3000)
+    )
+    nats = mirrored_counts(
+        backbone, with_clean(batch, backbone), draws=4, noise=Noise(0)
+    ).nats
+    error = float(nats.std()) / len(nats) ** 0.5
+    assert error < 0.02 * goal
+    assert abs(float(nats.mean()) - goal) < 4 * error
+    without = mirrored_counts(backbone, batch, draws=4, noise=Noise(0)).nats
+    assert abs(float(without.mean()) - goal) > 8 * error
 
 
 def test_padding_beside_a_row_changes_nothing():

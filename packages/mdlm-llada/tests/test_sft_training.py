@@ -199,6 +199,34 @@ def test_answers_that_nobody_can_judge_are_refused():
         task.build(Programs())
 
 
+def test_blocks_of_decoding_that_are_not_the_models_are_refused_at_once(tmp_path):
+    with pytest.raises(ConfigError, match=r"blocks of 16; set sampler\.block=16"):
+        run(tmp_path, model__family="llada2", model__block_size=16)
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
+def test_a_model_that_sees_blocks_is_trained_and_measured(tmp_path):
+    """The bound is that of every block given the clean ones before it."""
+    run(tmp_path, MIRROR, model__family="llada2", model__block_size=8, train__steps=2)
+    loaded = load_run(tmp_path)
+    kept = []
+    backbone, hidden = loaded.backbone, loaded.backbone.hidden
+
+    def watch(batch, t=None):
+        kept.append(batch)
+        return hidden(batch, t)
+
+    backbone.hidden = watch
+    numbers = loaded.task.evaluate(loaded.module, loaded.source)
+    noisy = [batch for batch in kept if "clean" in batch.condition]
+    assert len(noisy) == 2  # one for each draw; the others decode answers
+    for batch in noisy:
+        free = batch.free
+        assert (batch.condition["clean"] != backbone.mask_id)[free].all()
+        assert (batch.tokens == backbone.mask_id)[free].any()
+    assert numbers["loss"] == trace(tmp_path, "validation")[-1]["loss"]
+
+
 def test_no_tracker_and_no_launcher_is_imported():
     wanted = {"wandb", "deepspeed", "tensorboard", "peft"}
     for path in Path(sft.__file__).parent.glob("*.py"):

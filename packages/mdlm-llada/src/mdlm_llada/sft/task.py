@@ -14,7 +14,7 @@ from mdlm_core.errors import ConfigError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import DataSource, MaskingPolicy, Schedule
 from mdlm_core.tasks.bound import Bound
-from mdlm_llada.config import SFTConfig
+from mdlm_llada.config import DecodeConfig, SFTConfig
 from mdlm_llada.registry import get_task
 
 from .answers import answer, longest_answer
@@ -36,7 +36,8 @@ class SFT:
         """Build backbone, schedule, masking policy and time law.
 
         Raises:
-            ConfigError: if answers shall be scored and the data have no task.
+            ConfigError: if answers shall be scored and the data have no task, or the
+                sampler's blocks are not those of the model.
         """
         if self.config.eval_generate:
             self._check_answers(source)
@@ -48,6 +49,7 @@ class SFT:
             mask_id=tokenizer.mask_id,
             length=source.length,
         )
+        self._check_blocks(backbone)
         return FineTuning(
             backbone,
             schedule=self._schedule(),
@@ -76,6 +78,18 @@ class SFT:
                 f"task.eval_generate is {asked}, but answers of the task '{name}' are "
                 f"programs, which are not run during training; set "
                 f"task.eval_generate=0, and use mdlm llada infer and score"
+            )
+
+    def _check_blocks(self, backbone: nn.Module) -> None:
+        """Refuse blocks of decoding that are not those of the model."""
+        size, settings = getattr(backbone, "block_size", 0), self.run.sampler.config
+        decodes = self.config.sample_count or self.config.eval_generate
+        if not (size and decodes and isinstance(settings, DecodeConfig)):
+            return
+        if settings.block != size:
+            raise ConfigError(
+                f"sampler.block is {settings.block}, but the model sees blocks of "
+                f"{size}; set sampler.block={size}"
             )
 
     def _schedule(self) -> Schedule:
