@@ -124,6 +124,16 @@ def test_humaneval(tmp_path, text, right):
     assert verdict.correct == right, verdict.how
 
 
+def test_a_whole_function_does_not_need_the_body_of_the_prompt():
+    """A prompt without a docstring is no program by itself."""
+    head = "from math import sqrt\n\n\ndef root(x):\n"
+    gold = get_task("humaneval").gold_of({**EVAL, "prompt": head})
+    whole = "```python\ndef root(x):\n    return sqrt(x)\n```"
+    cfg = {"run_code": True}
+    assert get_task("humaneval").judge(whole, gold, cfg).correct
+    assert get_task("humaneval").judge("    return sqrt(x)", gold, cfg).correct
+
+
 TESTS = ["assert double(2) == 4", "assert double(0) == 0", "assert double(-1) == -2"]
 MBPP_ROW = {
     "task_id": 11,

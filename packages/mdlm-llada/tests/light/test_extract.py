@@ -15,7 +15,7 @@ from mdlm_llada.extract.numbers import (
     strict,
     without_annotations,
 )
-from mdlm_llada.registry import get_task
+from mdlm_llada.registry import Example, get_task
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,7 @@ def test_gsm8k_judges_both_readings(prediction, auto, exact, loose):
         (r"\boxed{5}", "5"),
         (r"\boxed{\frac{1}{2}} or \boxed{\sqrt{3}}", r"\sqrt{3}"),
         (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{\left\{1\right.}", r"\left\{1\right."),
         (r"\boxed{5} and \boxed{6", "5"),
         (r"\fbox{7}", "7"),
         (r"\fbox{7} \boxed{8}", "8"),
@@ -195,8 +196,8 @@ SPREAD = " | ".join(re.findall("....", SOLUTION))
         (SOLUTION, True, 1.0, 1.0, 1.0),
         (f"The grid is\n{SPREAD}.", True, 1.0, 1.0, 1.0),
         (f"<answer>{SOLUTION}</answer> or 1111111111111111", True, 1.0, 1.0, 1.0),
-        ("1111111111111111", False, 2 / 9, 0.0, 0.0),
-        ("3412124343212134", False, 3 / 9, 1.0, 0.0),
+        ("1111111111111111", False, 1 / 8, 0.0, 0.0),
+        ("3412124343212134", False, 3 / 8, 1.0, 0.0),
         (SOLUTION[:-1], False, 0.0, 0.0, 0.0),
         (SOLUTION + "1", False, 0.0, 0.0, 0.0),
     ],
@@ -204,17 +205,18 @@ SPREAD = " | ".join(re.findall("....", SOLUTION))
 def test_sudoku_counts_cells_rules_and_givens(text, right, cells, valid, kept):
     verdict = get_task("sudoku4").judge(text, f"{PUZZLE} {SOLUTION}", {})
     assert verdict.correct == right
-    counted = sum(
-        a == b
-        for a, b, given in zip(
-            verdict.extracted or "." * 16, SOLUTION, PUZZLE, strict=True
-        )
-        if given == "0"
-    )
-    assert verdict.numbers["cells"] == pytest.approx(counted / PUZZLE.count("0"))
+    assert verdict.numbers["cells"] == cells
     assert (verdict.numbers["valid"], verdict.numbers["givens_kept"]) == (valid, kept)
-    if right or verdict.extracted is None:
-        assert verdict.numbers["cells"] == cells
+
+
+def test_the_reward_of_sudoku_is_the_share_of_cells_with_givens_kept():
+    task = get_task("sudoku4")
+    example = Example("0", PUZZLE, SOLUTION, f"{PUZZLE} {SOLUTION}")
+    first, last = PUZZLE.index("0"), SOLUTION[-1]
+    half = SOLUTION[:first] + str(5 - int(SOLUTION[first])) + SOLUTION[first + 1 :]
+    assert task.reward(SOLUTION, example) == 1
+    assert task.reward(half, example) == pytest.approx(7 / 8)
+    assert task.reward(SOLUTION[:-1] + str(5 - int(last)), example) == 0  # a given
 
 
 def test_sudoku_with_the_solution_alone():
@@ -239,8 +241,6 @@ def test_sudoku_with_the_solution_alone():
 )
 def test_countdown_wants_each_number_once(text, right, reward):
     task = get_task("countdown")
-    from mdlm_llada.registry import Example
-
     example = Example("0", "", "", "34,14,33=53")
     assert task.correct(text, example) == right
     assert task.reward(text, example) == reward

@@ -152,6 +152,30 @@ def test_a_task_of_a_plugin_is_found(tmp_path):
     assert json.loads(done.stdout) == ["shout-loud", True, []]
 
 
+def test_what_is_said_to_be_light_is():
+    program = (
+        "import importlib, json, sys\n"
+        "for name in sys.argv[1].split(','):\n"
+        "    importlib.import_module('mdlm_llada.' + name)\n"
+        "from mdlm_llada.registry import get_task, known_names\n"
+        "for name in known_names():\n"
+        "    get_task(name)\n"
+        "heavy = 'torch numpy scipy sympy transformers datasets'.split()\n"
+        "print(json.dumps([name for name in heavy if name in sys.modules]))\n"
+    )
+    modules = (
+        "registry,json_lines,harness,sandbox,cli.score,cli.eval,scoring.join,"
+        "scoring.metrics,extract.latex,extract.equal,extract.expression"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, modules],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == []
+
+
 def test_splits_stand_apart_unless_one_file_holds_all(tmp_path):
     task = get_task("sudoku4")
     file = tmp_path / "a.jsonl"
