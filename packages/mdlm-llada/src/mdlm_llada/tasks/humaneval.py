@@ -18,6 +18,8 @@ from .files import count, find, id_of, instructed, require_path, rows_of, text_o
 
 _FILES = ("{split}.jsonl", "[Hh]uman[Ee]val*.jsonl", "[Hh]uman[Ee]val*.jsonl.gz")
 _FENCE = "```"
+_STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+"""Where a continuation ends. A text with the whole function goes on behind them."""
 
 
 class HumanEval(BaseTaskSpec):
@@ -27,7 +29,6 @@ class HumanEval(BaseTaskSpec):
     summary = "Functions to complete, judged by running tests; files of the user's."
     runs_code = True
     settings = ()
-    stop = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
     instructions = "Complete the function. Answer with the code alone."
 
     def build_dataset(self, split: str, cfg: Settings) -> Sequence[Example]:
@@ -55,7 +56,7 @@ class HumanEval(BaseTaskSpec):
         """Return the code: a fenced block, or the text up to a stop."""
         code = fenced(pred)
         if code is None:
-            code = cut(pred, (*self.stop, _FENCE))
+            code = cut(pred, (*_STOPS, _FENCE))
         return code if code.strip() else None
 
     def judge(self, prediction: str, gold: str, cfg: Settings) -> Verdict:
