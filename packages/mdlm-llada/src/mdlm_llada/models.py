@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,15 @@ import torch
 from torch import nn
 
 from mdlm_core.data.pretrained import PretrainedTokenizer
-from mdlm_core.errors import ConfigError, UsageError
+from mdlm_core.errors import CheckpointError, ConfigError, UsageError
 from mdlm_core.protocols import Backbone, Tokenizer
 from mdlm_core.train.devices import choose_device
 
 from .checkpoint.locate import locate
 from .checkpoint.read import Dtype, read_checkpoint, read_config
+from .checkpoint.write import PROMPTS
 from .template import resolve_template
-from .tokenizer import load_tokenizer
+from .tokenizer import load_tokenizer, special_ids
 
 if TYPE_CHECKING:
     from mdlm_core.catalog import Catalog
@@ -113,6 +115,8 @@ def load_model(
             tokenizer = load_tokenizer(str(folder), module.mask_id)
     else:
         module = _other(folder, tokenizer, mask_token_id, dtype).to(where)
+    if template == "auto":
+        template = _noted_template(folder)
     return _loaded(module, tokenizer, template, str(path))
 
 
@@ -168,6 +172,20 @@ def trained_template(run: LoadedRun) -> str:
     return str(stated)
 
 
+def _noted_template(folder: Path) -> str:
+    """Return the template that a converted run has noted, auto if there is no note."""
+    path = folder / PROMPTS
+    if not path.is_file():
+        return "auto"
+    try:
+        return str(json.loads(path.read_bytes())["template"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"'{path}' cannot be read: {error!r}; it should hold "
+            f'{{"template": "llada"}}, "plain" or "none"'
+        ) from error
+
+
 def _loaded(
     module: nn.Module, tokenizer: Tokenizer, template: str, name: str
 ) -> LoadedModel:
@@ -189,8 +207,6 @@ def _loaded(
 
 def _ids(folder: Path, tokenizer: Tokenizer, given: int | None) -> int:
     """Return the ids that the tokenizer needs, without a mask made for it here."""
-    from .tokenizer import special_ids
-
     made = (
         given is None
         and isinstance(tokenizer, PretrainedTokenizer)

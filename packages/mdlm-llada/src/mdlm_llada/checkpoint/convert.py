@@ -12,7 +12,7 @@ from torch import nn
 from mdlm_core.data.hub import quiet, require
 from mdlm_core.errors import CheckpointError, UsageError
 from mdlm_llada.lora import adapters, merge_lora
-from mdlm_llada.models import is_family, is_run
+from mdlm_llada.models import is_family, is_run, trained_template
 from mdlm_llada.nn.trunk import LLaDA
 
 from .llama import PARTNERS, from_transformers, silent, to_transformers
@@ -25,6 +25,7 @@ from .write import (
     copy_files,
     write_checkpoint,
     write_folder,
+    write_template,
 )
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ def convert(
     """
     check_empty(Path(out))
     beside: Path | None = None
+    template = "auto"
     if is_run(source):
         folder = Path(source).expanduser()
-        model = _trained(folder, checkpoint, weights, catalog)
+        model, template = _trained(folder, checkpoint, weights, catalog)
         tokenizer = folder / "tokenizer"
     else:
         folder = tokenizer = locate(source)
@@ -88,6 +90,8 @@ def convert(
         place = write_checkpoint(
             model, out, tokenizer=tokenizer, beside=beside, shard_bytes=shard_bytes
         )
+        if template != "auto":
+            write_template(place, template)
     elif form == PARTNERS.get(family):
         partner = to_transformers(model)
 
@@ -117,8 +121,8 @@ def convert(
 
 def _trained(
     folder: Path, checkpoint: str | int, weights: str, catalog: Catalog | None
-) -> LLaDA:
-    """Return the backbone of a run, if it is of the family."""
+) -> tuple[LLaDA, str]:
+    """Return the backbone of a run, if it is of the family, and its template."""
     from mdlm_core.train import load_run
 
     run = load_run(folder, checkpoint=checkpoint, weights=weights, catalog=catalog)
@@ -129,7 +133,7 @@ def _trained(
             f"none of the formats has room for; those trained with model=llada can be "
             f"converted"
         )
-    return backbone
+    return backbone, trained_template(run)
 
 
 def _foreign(folder: Path, mask_token_id: int | None) -> LLaDA:

@@ -67,13 +67,13 @@ def read_checkpoint(
 
     folder = locate(path)
     architecture = read_architecture(folder)
+    mask_id = find_mask(folder, architecture, mask_token_id)
     rows = architecture.vocab_size
     if vocab_size > rows:
         raise ConfigError(
             f"the tokenizer has {vocab_size} ids, but the checkpoint '{path}' has rows "
             f"for {rows}; use the tokenizer that belongs to it"
         )
-    mask_id = find_mask(folder, architecture, mask_token_id)
     if mask_token_id is not None:
         architecture = replace(architecture, mask_token_id=mask_token_id)
     table = pieces(architecture)

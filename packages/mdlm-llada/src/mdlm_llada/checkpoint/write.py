@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
@@ -39,7 +39,9 @@ TOKENIZER_FILES = (
     "chat_template*",
 )
 """The files of a tokenizer."""
-BESIDE_FILES = ("*.py", "generation_config.json")
+PROMPTS = "mdlm_prompts.json"
+"""How prompts became text when the model was trained, where that is known."""
+BESIDE_FILES = (PROMPTS, "*.py", "generation_config.json")
 """What else belongs to a format. Code is carried over for other programs, not run."""
 
 
@@ -108,9 +110,8 @@ def write_folder(folder: Path | str, fill: Callable[[Path], None]) -> Path:
     place: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")
-        place = Path(made)
-        place.chmod(0o755)
+        place = folder.with_name(f".{folder.name}.{uuid4().hex}")
+        place.mkdir()
         fill(place)
         if folder.exists():
             folder.rmdir()  # it is empty
@@ -131,6 +132,12 @@ def check_empty(folder: Path) -> None:
             f"'{folder}' is there already and is not an empty folder; name another, or "
             f"remove it first"
         )
+
+
+def write_template(folder: Path, template: str) -> None:
+    """Note in a checkpoint how prompts become text."""
+    text = json.dumps({"template": template}) + "\n"
+    (folder / PROMPTS).write_text(text, encoding="utf-8")
 
 
 def copy_files(source: Path, target: Path, patterns: Sequence[str]) -> None:
@@ -206,6 +213,8 @@ def write_groups(
             file = f"model-{number:05d}-of-{count:05d}.safetensors"
         values = {name: tensor(name) for name in names}
         save_file(values, folder / file, metadata={"format": "pt"})
+        # who may read the folder may read the file
+        (folder / file).chmod(folder.stat().st_mode & 0o666)
         total += sum(value.numel() * value.element_size() for value in values.values())
         index |= dict.fromkeys(names, file)
     if count > 1:
