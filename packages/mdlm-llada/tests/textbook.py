@@ -22,9 +22,15 @@ def textbook(
     block: int,
     steps: int,
     cfg_scale: float = 0.0,
+    temperature: float = 0.0,
 ) -> Tensor:
-    """Return prompt and answer ``(1, L)``, by count and at temperature 0."""
-    x = torch.full((1, prompt.shape[1] + answer), mask_id)
+    """Return prompt and answer ``(1, L)``; how many tokens a step is by count.
+
+    At a temperature tokens are drawn by float64 Gumbel noise over the vocabulary, as
+    ``argmax exp(logit) / (-ln u)^T``, from torch's global generator.
+    """
+    device = prompt.device
+    x = torch.full((1, prompt.shape[1] + answer), mask_id, device=device)
     x[:, : prompt.shape[1]] = prompt
     is_prompt = x != mask_id
     blocks = answer // block
@@ -42,7 +48,7 @@ def textbook(
             else:
                 logits = model(x)
             logits[..., mask_id] = -torch.inf
-            best = logits.argmax(-1)
+            best = noisy(logits, temperature).argmax(-1)
             law = logits.double().softmax(-1)
             sure = law.gather(-1, best.unsqueeze(-1)).squeeze(-1)
             sure[:, first + block :] = -torch.inf
@@ -50,3 +56,12 @@ def textbook(
             chosen = sure[0].topk(base + (step < rest)).indices
             x[0, chosen] = best[0, chosen]
     return x
+
+
+def noisy(logits: Tensor, temperature: float) -> Tensor:
+    """Return what the largest entry of is a draw; the logits at temperature 0."""
+    if temperature == 0:
+        return logits
+    logits = logits.double()
+    u = torch.rand_like(logits)
+    return logits.exp() / (-u.log()) ** temperature
