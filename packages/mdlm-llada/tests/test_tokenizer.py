@@ -73,6 +73,12 @@ def test_a_found_mask_survives_saving(tmp_path, llada):
     assert Specials.of(again) == Specials.of(llada)
 
 
+def test_an_unknown_kind_of_model_is_no_wonder(tmp_path, caplog):
+    config = {"model_type": "llada", "mask_token_id": MASK}
+    assert load_tokenizer(write_tokenizer(tmp_path, config=config)).mask_id == MASK
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("mask", ["5", -1, 2.0, True])
 def test_a_mask_that_is_no_id_names_the_file(tmp_path, mask):
     name = write_tokenizer(tmp_path, config={"mask_token_id": mask})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +40,8 @@ def load_tokenizer(name: str, mask_token_id: int | None = None) -> Tokenizer:
         DataError: if the tokenizer cannot be loaded.
         MissingExtraError: if it needs the extra ``hf``.
     """
-    tokenizer = build_tokenizer(name)
+    with _quiet():
+        tokenizer = build_tokenizer(name)
     mask = mask_token_id
     if isinstance(tokenizer, PretrainedTokenizer) and mask is None:
         mask = _mask_of(name, tokenizer)
@@ -50,6 +53,18 @@ def load_tokenizer(name: str, mask_token_id: int | None = None) -> Tokenizer:
             f"{tokenizer.mask_id}; leave mask_token_id out"
         )
     return PretrainedTokenizer(name, tokenizer._wrapped, mask)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from wondering about a kind of model that it does not know."""
+    logger = logging.getLogger("transformers.configuration_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _mask_of(name: str, tokenizer: PretrainedTokenizer) -> int | None:
