@@ -264,8 +264,8 @@ def test_rows_longer_than_the_first_table() -> None:
     model = trunk(blocks=1, width=8, heads=1, kv_heads=1)
     far = torch.tensor([[4095, 4096, 9000]])
     near = far - 4095
-    found, expected = (
-        model.states(tokens(rows=1, length=3), positions=p) for p in (far, near)
+    expected, found = (
+        model.states(tokens(rows=1, length=3), positions=p) for p in (near, far)
     )
     torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
 

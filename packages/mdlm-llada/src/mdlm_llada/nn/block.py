@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import Attention
 from .experts import Experts
+from .mlp import gated
 from .norm import RMSNorm
 from .rotary import Angles, rotate
 
@@ -62,8 +62,8 @@ class Block(nn.Module):
         y = self._attend(self.attention_norm(x), around)
         if around.keep is not None:
             x = x[:, around.keep]
-        x = x + y
-        return x + self._transform(self.mlp_norm(x))
+        x = _sum(x, y)
+        return _sum(x, self._transform(self.mlp_norm(x)))
 
     def _attend(self, x: Tensor, around: Surroundings) -> Tensor:
         cos, sin = around.angles
@@ -88,5 +88,10 @@ class Block(nn.Module):
         if self.experts is not None:
             mixed: Tensor = self.experts(x)
             return mixed
-        out: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        out: Tensor = self.down(gated(self.gate(x), self.up(x)))
         return out
+
+
+def _sum(x: Tensor, y: Tensor) -> Tensor:
+    """Return ``x + y``, in the place of `y` if it has room for that."""
+    return y.add_(x) if y.dtype == x.dtype else x + y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,5 +18,12 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(..., D)`` for `x` ``(..., D)``."""
-        out: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        out: Tensor = self.down(gated(self.gate(x), self.up(x)))
         return out
+
+
+def gated(gate: Tensor, up: Tensor) -> Tensor:
+    """Return ``silu(gate) * up``, which may take the place of `gate`."""
+    if torch.is_grad_enabled():
+        return F.silu(gate) * up
+    return F.silu(gate, inplace=True).mul_(up)

@@ -76,7 +76,9 @@ def rotate(x: Tensor, by: Angles) -> Tensor:
     turning = x if size == x.shape[-1] else x[..., :size]
     low, high = turning.chunk(2, dim=-1)
     # The sine carries the sign of the half that it meets.
-    turned = (turning * cos + torch.cat((high, low), dim=-1) * sin).to(x.dtype)
+    turned = turning * cos
+    turned += torch.cat((high, low), dim=-1) * sin
+    turned = turned.to(x.dtype)
     if size == x.shape[-1]:
         return turned
     return torch.cat((turned, x[..., size:]), dim=-1)
