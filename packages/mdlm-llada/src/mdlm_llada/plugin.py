@@ -74,7 +74,7 @@ def mdlm_datasets() -> Iterable[DatasetSpec]:
         factory=Ref("mdlm_llada.data.preferences:build"),
         config=Ref(f"{_CONFIG}:PreferencesConfig"),
         modality="preferences",
-        offline=False,
+        tiny={"rows": 64, "max_length": 64},
     )
     yield DatasetSpec(
         name="llada-prompts",
@@ -108,7 +108,14 @@ def mdlm_tasks() -> Iterable[TaskSpec]:
         summary="Learning from rewards: diffu-GRPO and its coupled variant.",
         factory=Ref("mdlm_llada.preference.grpo:build"),
         config=Ref(f"{_CONFIG}:GRPOConfig"),
-        tiny={"group": 2, "answer_length": 8, "block": 8, "steps": 4, "eval_rows": 4},
+        tiny={
+            "group": 2,
+            "answer_length": 8,
+            "block": 8,
+            "steps": 4,
+            "partial": 0.5,  # a model that knows nothing is never right
+            "eval_rows": 4,
+        },
         modality=("prompts",),
     )
 
@@ -118,6 +125,7 @@ def mdlm_presets() -> Iterable[PresetSpec]:
     for name, summary in (
         ("default", "A tiny model that learns three-digit addition, in minutes."),
         ("sudoku", "A tiny model that learns 4 x 4 Sudoku, in minutes."),
+        ("vrpo", "Preference optimisation on sums, tiny: shows how it is set up."),
         ("grpo", "Learning addition from rewards, tiny: shows how it is set up."),
         ("8b-sft", "Fine-tuning LLaDA-8B-Instruct on GSM8K, as published."),
         ("8b-lora", "The same with low-rank adapters, for one GPU."),

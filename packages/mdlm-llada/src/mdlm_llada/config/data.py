@@ -78,14 +78,35 @@ class TaskRowsConfig(RowsConfig):
         at_least(1, "data", self, "held_out")
 
 
+def _no_learned_ends(config: RowsConfig) -> None:
+    """Refuse ends of text behind rows where nothing learns them."""
+    require(
+        config.eos_pad == "none",
+        f"data.eos_pad is {config.eos_pad}; answers that are compared or rewarded end "
+        f"with one end of text: set data.eos_pad=none",
+    )
+    require(
+        config.random_length == 0,
+        f"data.random_length is {config.random_length}; it is for text without "
+        f"prompts: set data.random_length=0",
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreferencesConfig(RowsConfig):
     """JSON lines of `prompt`, `chosen` and `rejected`, for preference optimisation."""
 
     path: str = ""
-    """The file."""
+    """The file; empty makes sums with a right and a wrong answer, to try it out."""
     template: Template = "auto"
     """How a prompt becomes text."""
+    rows: int = 0
+    """Pairs, at most; 0 means all of the file, or 1000 sums."""
+
+    def __post_init__(self) -> None:
+        RowsConfig.__post_init__(self)
+        at_least(0, "data", self, "rows")
+        _no_learned_ends(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +122,17 @@ class PromptsConfig(RowsConfig):
     rows: int = 1000
     """Prompts, at most; 0 means all."""
     held_out: int = 64
-    """Prompts to measure on."""
+    """Prompts to measure on, at most."""
     repeats: int = 1
     """How many batches in a row have the same prompts: the inner steps."""
+
+    def __post_init__(self) -> None:
+        RowsConfig.__post_init__(self)
+        at_least(0, "data", self, "rows")
+        at_least(1, "data", self, "held_out", "repeats")
+        _no_learned_ends(self)
+        require(
+            self.too_long != "truncate",
+            "data.too_long is truncate, but a prompt that is cut is another prompt; "
+            "set data.too_long to drop or error",
+        )

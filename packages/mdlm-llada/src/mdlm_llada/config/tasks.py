@@ -117,18 +117,27 @@ class VRPOConfig:
     beta: float = 0.2
     """Strength of the pull to the reference."""
     draws: int = 8
-    """Masks per answer, each with a count of its own."""
+    """Masks per answer, each with a count or a time of its own."""
+    estimator: Literal["counts", "times"] = "counts"
+    """Masks with exact numbers of hidden tokens, or with a chance for each token."""
     shared: bool = True
     """Whether model and reference see the same masks."""
     mirror: bool = False
     """Whether masks come in complementary pairs."""
     eval_rows: int = 64
     """Held-out pairs measured; 0 means all."""
+    sample_count: int = 2
+    """Answers to look at."""
 
     def __post_init__(self) -> None:
         at_least(1, "task", self, "draws")
-        at_least(0, "task", self, "eval_rows")
+        at_least(0, "task", self, "eval_rows", "sample_count")
         require(self.beta > 0, f"task.beta is {self.beta}; it must be positive")
+        require(
+            not self.mirror or self.draws % 2 == 0,
+            f"task.draws is {self.draws}, but task.mirror makes masks in pairs; set an "
+            f"even number",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,8 +158,12 @@ class GRPOConfig:
     """Whether an answer's likelihood is also read off two complementary masks."""
     scale_rewards: bool = False
     """Whether advantages are divided by the group's standard deviation."""
+    partial: float = 0.0
+    """Share of the reward that is for being like the written-out answer, from 0 to 1;
+    the rest is the task's own. For a model that is never right yet."""
     sync_reference: int = 64
-    """Steps after which the reference becomes the model; 0 means never."""
+    """Steps after which the reference becomes the model; 0 means never, and then
+    checkpoints do not hold it."""
     answer_length: int = 64
     """Tokens of an answer."""
     steps: int = 32
@@ -158,18 +171,31 @@ class GRPOConfig:
     block: int = 32
     """Positions in a block, for decoding."""
     temperature: float = 0.9
-    """Of decoding."""
+    """Of decoding the answers that are learned from."""
     eval_rows: int = 32
-    """Held-out prompts answered at a measurement."""
+    """Held-out prompts answered at a measurement, by the run's sampler; 0 means all."""
+    sample_count: int = 2
+    """Answers to look at."""
 
     def __post_init__(self) -> None:
         at_least(2, "task", self, "group")
         at_least(1, "task", self, "inner_steps", "answer_length", "steps", "block")
-        at_least(0, "task", self, "beta", "sync_reference", "temperature")
-        share("task", self, "prompt_mask")
+        at_least(0, "task", self, "beta", "sync_reference", "eval_rows", "sample_count")
+        share("task", self, "prompt_mask", "partial")
         require(self.clip > 0, f"task.clip is {self.clip}; it must be positive")
+        require(
+            self.temperature > 0,
+            f"task.temperature is {self.temperature}; it must be positive, or all "
+            f"answers to a prompt are the same one",
+        )
         require(
             self.answer_length % self.block == 0,
             f"task.answer_length ({self.answer_length}) must be a multiple of "
             f"task.block ({self.block})",
+        )
+        blocks = self.answer_length // self.block
+        require(
+            self.steps % blocks == 0,
+            f"task.steps ({self.steps}) must be a multiple of the {blocks} blocks of "
+            f"an answer",
         )
