@@ -1,0 +1,135 @@
+"""Prompts without answers, for learning from rewards.
+
+Letters: B rows of a batch, R rows of a split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from mdlm_core.data.batch import Batch
+from mdlm_core.data.split import SPLITS
+from mdlm_core.errors import DataError, UsageError
+from mdlm_core.protocols import Tokenizer
+from mdlm_llada.config import PromptsConfig, TaskRowsConfig
+from mdlm_llada.registry import Example, get_task
+from mdlm_llada.template import end_id, prompt_ids, resolve_template
+from mdlm_llada.tokenizer import load_tokenizer
+
+from .examples import divided
+from .rows import Gathered, Row, Rows
+from .sources import RowSource
+
+
+class PromptSource(RowSource):
+    """Rows of a prompt and one end of text, which is all there is to an answer.
+
+    That end is the only free position of a row; answers are written from there on.
+    Each training batch comes `repeats` times in a row.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        splits: Mapping[str, Rows],
+        config: PromptsConfig,
+        *,
+        template: str = "none",
+        card: Mapping[str, object] | None = None,
+        examples: Mapping[str, Sequence[Example]] | None = None,
+    ) -> None:
+        """Take over the rows; see `RowSource`."""
+        super().__init__(
+            tokenizer,
+            splits,
+            config,
+            template=template,
+            card={**(card or {}), "repeats": config.repeats},
+            examples=examples,
+        )
+        self.repeats = config.repeats
+
+    def size(self, split: str) -> int:
+        """Return the rows that `split` gives in an epoch, repeated ones counted."""
+        times = self.repeats if split == "train" else 1
+        return super().size(split) * times
+
+    def batches(
+        self,
+        split: str,
+        *,
+        size: int,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> Iterator[Batch]:
+        """Yield this process's rows of global batch `start`, `start + 1`, ...
+
+        Training batch k holds the rows of batch ``k // repeats`` of `RowSource`.
+
+        Raises:
+            DataError: at once, if the training rows do not fill one batch.
+        """
+        times = self.repeats if split == "train" else 1
+        found = super().batches(
+            split, size=size, seed=seed, start=start // times, rank=rank, world=world
+        )
+        repeated = (batch for batch in found for _ in range(times))
+        return islice(repeated, start % times, None)
+
+
+def build(config: PromptsConfig) -> PromptSource:
+    """Return the data source of a task's prompts.
+
+    Raises:
+        ConfigError: if the template does not go with the tokenizer.
+        DataError: if there is no prompt, or none fits.
+        UnknownNameError: if there is no such task.
+    """
+    task = get_task(config.task)
+    tokenizer = load_tokenizer(config.tokenizer, config.mask_token_id)
+    template = resolve_template(config.template, tokenizer)
+    limits = TaskRowsConfig(
+        task=config.task,
+        path=config.path,
+        rows=config.rows,
+        held_out=config.held_out,
+        train_ratio=config.train_ratio,
+    )
+    sides = dict(zip(SPLITS, divided(task, limits), strict=True))
+    gathered = {split: Gathered(config) for split in sides}
+    examples: dict[str, tuple[Example, ...]] = {}
+    for split, given in sides.items():
+        examples[split] = tuple(
+            example
+            for example in given
+            if gathered[split].add(_encoded(tokenizer, example, template))
+        )
+        if split == "train" or config.train_ratio < 1:
+            gathered[split].fit.check(f"the {split} split of task '{task.name}'")
+    return PromptSource(
+        tokenizer,
+        {split: found.rows() for split, found in gathered.items()},
+        config,
+        template=template,
+        card={
+            "name": "llada-prompts",
+            "task": task.name,
+            "path": config.path,
+            "too_long": {split: found.fit.card() for split, found in gathered.items()},
+        },
+        examples=examples,
+    )
+
+
+def _encoded(tokenizer: Tokenizer, example: Example, template: str) -> Row:
+    try:
+        prompt = prompt_ids(tokenizer, example.prompt, template)
+    except (DataError, UsageError) as error:
+        raise DataError(f"example '{example.id}': {error}") from None
+    if not prompt:
+        raise DataError(f"example '{example.id}' has an empty prompt")
+    end = end_id(tokenizer, template)
+    return Row([*prompt, end], len(prompt), f"example '{example.id}'")
