@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sharp", type=float, default=25.0)
+    parser.add_argument("--sharp", type=float, default=50.0)
     parser.add_argument("--only", choices=("4096", "50304", "126464"))
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()

@@ -57,7 +57,7 @@ def decoding(shape: dict[str, Any], rounds: int) -> None:
             "path": "ours",
             "cache": "approx-dual",
             "threshold": 0.9,
-            "sharp": 25.0 * (512 / shape["width"]) ** 0.5,
+            "sharp": 50.0 * (512 / shape["width"]) ** 0.5,
         },
     ]
     size = sum(parameter.numel() for parameter in model.parameters())

@@ -1,11 +1,13 @@
 """Small models and canvases for the tests of decoding."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from mdlm_core.data.batch import Batch
+from mdlm_core.data.tokenizers import ByteTokenizer
 from mdlm_core.diffusion.schedule import LogLinear
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Sampled
@@ -19,13 +21,20 @@ V, MASK = 40, 39
 PROMPTS = [[1, 2, 3, 4, 5], [7, 8, 9], [3] * 11, [11, 12]]
 
 
-def model(family: str = "llada", *, seed: int = 0, **sizes: object) -> LLaDA:
+def model(
+    family: str = "llada",
+    *,
+    seed: int = 0,
+    vocabulary: int = V,
+    mask: int = MASK,
+    **sizes: object,
+) -> LLaDA:
     """Return a random model whose laws are far from uniform."""
     settings = {"blocks": 2, "width": 32, "heads": 2, "mlp_width": 64, **sizes}
     experts = ExpertsConfig(count=4, per_token=2, width=16)
     config = LLaDAConfig(family=family, experts=experts, **settings)
-    architecture = Architecture.from_settings(config, V, MASK)
-    trunk = LLaDA(architecture, mask_id=MASK)
+    architecture = Architecture.from_settings(config, vocabulary, mask)
+    trunk = LLaDA(architecture, mask_id=mask)
     u = Noise(seed).child("weights")
     with torch.no_grad():
         for number, (name, parameter) in enumerate(trunk.named_parameters()):
@@ -98,3 +107,14 @@ def logits_of(trunk: LLaDA) -> object:
         return trunk.logits(states.flatten(0, 1)).view(*tokens.shape, -1)
 
     return logits
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """A random model of bytes, with what it takes to ask it something."""
+
+    backbone: LLaDA = field(
+        default_factory=lambda: model(vocabulary=258, mask=ByteTokenizer.mask_id)
+    )
+    tokenizer: ByteTokenizer = field(default_factory=ByteTokenizer)
+    template: str = "plain"
