@@ -308,7 +308,7 @@ def two_processes():
         )
     found = []
     for process in running:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
         found.append(json.loads(out.splitlines()[-1]))
     return sorted(found)

@@ -18,12 +18,12 @@ from mdlm_core.masking import UniformMasking
 from mdlm_core.train import load_run
 from mdlm_llada.checkpoint.tiny import tiny_checkpoint
 from mdlm_llada.config import TimesConfig
-from mdlm_llada.sft.density import Density
+from mdlm_llada.sft.density import Density, midpoints
 from mdlm_llada.sft.measure import TimeLaw
 from mdlm_llada.variance import Draws, measure_draws, report
 from mdlm_llada.variance.decompose import Cells, between_strata, decompose
 from mdlm_llada.variance.gains import fitted
-from mdlm_llada.variance.measure import grid_of
+from mdlm_llada.variance.measure import Grid, grid_of
 
 from .sft_run import MIRROR
 from .sft_run import run as train
@@ -213,34 +213,40 @@ def test_the_terms_of_theorem_1_are_those_of_enumeration(policy):
 # ---- synthetic losses -------------------------------------------------------
 
 
-def synthetic(seed, rows=24, times=16, masks=3):
+def synthetic(seed, rows=24, times=16, masks=3, spread=0.7):
     """Return draws of l = x + k t + s e, with row effects x and k, and noise e.
 
-    Mirrored noise is -e / 2 and something of its own. With times on a uniform scale:
-    A = s^2, the pair's A is s^2 / 4, B = E[k^2] / 12, C = Var(x + k / 2).
+    Mirrored noise is -e / 2 and something of its own: A = s^2, and s^2 / 4 for pairs;
+    B = E[k^2] Var(t), C = Var(x + k / 2).
     """
     generator = torch.Generator().manual_seed(seed)
-    normal = lambda *size: torch.randn(*size, generator=generator).double()  # noqa: E731
-    grid = grid_of(times, T_MIN)
+
+    def normal(*size):
+        return torch.randn(*size, generator=generator).double()
+
+    grid = Grid(midpoints(times), torch.full((times,), 1 / times).double())
     x, slope = 3 + 0.5 * normal(rows), 2 + normal(rows)
     g = x[:, None] + slope[:, None] * grid.times
     e, other = normal(rows, times, masks), normal(rows, times, masks)
-    s = 0.7
-    plain = g[..., None] + s * e
-    mirrored = g[..., None] + s * (-e / 2 + math.sqrt(3) / 2 * other)
-    t = T_MIN + (1 - T_MIN) * grid.times
-    return Draws(grid, t, plain, mirrored, torch.zeros(rows, times, 3).double())
+    plain = g[..., None] + spread * e
+    mirrored = g[..., None] + spread * (-e / 2 + math.sqrt(3) / 2 * other)
+    return Draws(grid, grid.times, plain, mirrored, torch.zeros(rows, times, 3))
 
 
 def test_the_parts_are_unbiased():
-    """Three masks for each row and time: uncorrected squares would be far off."""
+    """With two masks for each row and time, uncorrected squares would be far off."""
+    few = {"times": 6, "masks": 2, "spread": 2.0}
     met = np.array(
-        [[float(x) for x in decompose(Cells.of(synthetic(i)))] for i in range(120)]
+        [
+            [float(x) for x in decompose(Cells.of(synthetic(i, **few)))]
+            for i in range(200)
+        ]
     )
-    expected = np.array([0.49, 0.49 / 4, 5 / 12, 0.25 + 1 / 4])
-    error = met.std(0) / math.sqrt(120)
-    assert (np.abs(met.mean(0) - expected) < 4 * error + 0.002).all()
-    assert (error < 0.05 * expected).all()
+    among_times = (1 - 1 / 36) / 12
+    expected = np.array([4, 1, 5 * among_times, 0.25 + 1 / 4])
+    error = met.std(0) / math.sqrt(200)
+    assert (np.abs(met.mean(0) - expected) < 4 * error).all()
+    assert (4 * error < [0.5, 0.5, 0.2, 1 / 13]).all()  # what masks would add to B, C
 
 
 def test_the_parts_under_a_density():
@@ -296,11 +302,14 @@ def test_what_strata_take_off(k):
     """The mean loss is 3 + 2 t: over k strata it varies by (1 - 1 / k^2) / 3."""
     uniform = Density.uniform()
     met = [
-        float(between_strata(Cells.of(synthetic(i)), [uniform] * 24, k))
-        for i in range(60)
+        float(
+            between_strata(Cells.of(synthetic(i, rows=8, times=30)), [uniform] * 8, k)
+        )
+        for i in range(300)
     ]
-    error = np.std(met) / math.sqrt(60)
-    assert np.mean(met) == pytest.approx((1 - 1 / k**2) / 3, abs=4 * error + 0.002)
+    error = np.std(met) / math.sqrt(300)
+    assert np.mean(met) == pytest.approx((1 - 1 / k**2) / 3, abs=4 * error)
+    assert 4 * error < 0.04  # the spread of rows would add 0.06 and more
 
 
 def test_the_variance_of_batches_is_the_predicted_one(zero):

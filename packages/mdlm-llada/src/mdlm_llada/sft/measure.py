@@ -85,7 +85,7 @@ class TimeLaw(nn.Module):
     @property
     def law(self) -> Density:
         """The density that times are drawn from now."""
-        return Density.of(self.grid, self.density)
+        return Density(self.grid, self.density)
 
     def draw(self, noise: Noise, rows: Tensor, of: int) -> Times:
         """Draw a time for each row, in [t_min, 1], and its weight 1 / p.
