@@ -43,7 +43,9 @@ class Progress:
     seconds: float = 0.0
     """Spent in optimiser steps."""
     window: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    """Loss, tokens and seconds since the last line of metrics."""
+    """Loss, what it is divided by, and seconds since the last line of metrics."""
+    window_tokens: int = 0
+    """Free tokens since then."""
     held_out: dict[str, float] = field(default_factory=dict)
     """The task's numbers of the last measurement."""
     measured: int = -1
@@ -160,7 +162,8 @@ class Loop:
         window[0] += result.total
         window[1] += result.count
         window[2] += seconds
-        speed = window[1] / window[2]
+        progress.window_tokens += result.tokens
+        speed = progress.window_tokens / window[2]
         self.display.update(
             progress.step,
             {"loss": window[0] / window[1], "tokens_per_second": speed}
@@ -170,7 +173,8 @@ class Loop:
 
     def _log(self) -> None:
         total, count, seconds = self.progress.window
-        self.progress.window = [0.0, 0.0, 0.0]
+        tokens = self.progress.window_tokens
+        self.progress.window, self.progress.window_tokens = [0.0, 0.0, 0.0], 0
         self._write(
             "train",
             {
@@ -179,7 +183,7 @@ class Loop:
                 "grad_norm": self.grad_norm,
                 "tokens": self.progress.tokens,
                 "seconds": self.progress.seconds,
-                "tokens_per_second": count / seconds,
+                "tokens_per_second": tokens / seconds,
                 **self.extra,
             },
         )
@@ -274,4 +278,6 @@ def held_out_text(numbers: dict[str, float]) -> str:
             shown = f"{numbers[name]:.4f}"
             shown += f" ± {error:.4f}" if error is not None else ""
             parts.append(f"{shown} {unit}")
-    return "held out " + ", ".join(parts)
+    if "accuracy" in numbers:
+        parts.append(f"{numbers['accuracy']:.1%} right")
+    return "held out " + (", ".join(parts) or "nothing")
