@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mdlm_core.data.batch import Batch
 from mdlm_core.errors import ConfigError, UsageError
+from mdlm_llada.architecture import Architecture
 from mdlm_llada.backbone import build
 from mdlm_llada.config import ExpertsConfig, LLaDAConfig
 from mdlm_llada.nn.key_values import KeyValues
@@ -277,6 +278,18 @@ def test_a_new_model_is_small_where_it_adds_to_the_stream() -> None:
     assert abs(model.blocks[0].q.weight.std().item() - 0.02) < 1e-3
     for layer in (model.blocks[3].out, model.blocks[3].down):
         assert abs(layer.weight.std().item() - 0.02 / 4) < 3e-4
+
+
+def test_the_published_8b_has_the_published_size() -> None:
+    config = LLaDAConfig(
+        blocks=32, width=4096, heads=32, mlp_width=12288, rope_theta=5e5
+    )
+    architecture = Architecture.from_settings(config, 126464, 126336)
+    with torch.device("meta"):
+        model = LLaDA(architecture, mask_id=126336)
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    assert len(sizes) == 291
+    assert sum(sizes) == 8_015_581_184  # 8.016 billion (arXiv 2502.09992)
 
 
 def test_what_cannot_be_is_refused() -> None:
