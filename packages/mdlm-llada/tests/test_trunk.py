@@ -228,6 +228,31 @@ def test_recomputed_blocks_have_the_same_gradients(family: str) -> None:
         assert torch.equal(one, two)
 
 
+@pytest.mark.parametrize("family", ["llada", "dream", "llada-moe", "llada2"])
+def test_mixed_precision_trains_every_weight(family: str) -> None:
+    model = trunk(family).train()
+    batch = Batch.of(tokens(), condition={"clean": tokens(seed=2)})
+    exact = model.hidden(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        states = model.hidden(batch)
+        model.logits(states.flatten(0, 1)).float().logsumexp(-1).sum().backward()
+    assert (states - exact).abs().mean() < 0.1 * exact.abs().mean()
+    assert all(
+        parameter.grad is not None and torch.isfinite(parameter.grad).all()
+        for parameter in model.parameters()
+    )
+
+
+@pytest.mark.parametrize("family", ["llada", "dream", "llada-moe", "llada2"])
+@torch.no_grad()
+def test_a_traced_trunk_computes_the_same(family: str) -> None:
+    model = trunk(family)
+    batch = Batch.of(tokens())
+    expected = model.hidden(batch)
+    traced = torch.compile(model.hidden, backend="eager")
+    assert torch.equal(traced(batch), expected)
+
+
 @pytest.mark.parametrize("rows_of_see", [1, 6])
 def test_bfloat16_on_a_cpu_is_near_float32(rows_of_see: int) -> None:
     model = trunk()

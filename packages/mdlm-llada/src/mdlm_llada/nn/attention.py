@@ -18,6 +18,8 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 and a key head belongs to H / G query heads in a row."""
 
 
+# Not traced by torch.compile: it looks at what is installed.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def attention(see: Tensor | None, like: Tensor) -> Attention:
     """Return the attention of one forward pass.
 

@@ -24,4 +24,5 @@ class RMSNorm(nn.Module):
         shape = self.weight.shape
         if x.dtype == torch.float32:
             return F.rms_norm(x, shape, self.weight, self.eps)
-        return self.weight * F.rms_norm(x.float(), shape, None, self.eps).to(x.dtype)
+        normed = F.rms_norm(x.float(), shape, None, self.eps).to(x.dtype)
+        return (self.weight * normed).to(x.dtype)  # weights may be float32 beside x

@@ -30,6 +30,8 @@ class Rotary:
         self.theta = theta
         self._tables: dict[torch.device, Angles] = {}
 
+    # Not traced by torch.compile: it keeps what it has made.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def angles(self, places: Places, device: torch.device) -> Angles:
         """Return the angles at `places`.
 
