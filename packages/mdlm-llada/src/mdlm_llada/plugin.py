@@ -109,9 +109,9 @@ def mdlm_tasks() -> Iterable[TaskSpec]:
         factory=Ref("mdlm_llada.preference.grpo:build"),
         config=Ref(f"{_CONFIG}:GRPOConfig"),
         tiny={
-            "group": 2,
-            "answer_length": 8,
-            "block": 8,
+            "group": 4,
+            "answer_length": 16,
+            "block": 16,
             "steps": 4,
             "partial": 0.5,  # a model that knows nothing is never right
             "eval_rows": 4,

@@ -1,0 +1,1 @@
+"""Learning from preferred answers (VRPO) and from rewards (diffu-GRPO)."""
