@@ -279,6 +279,34 @@ def test_answers_do_not_depend_on_the_batch(model):
     assert len(set(together)) > 1
 
 
+def test_drawn_answers_belong_to_their_requests(loaded):
+    """Whatever the batch is, request i of a seed is drawn with the same noise."""
+    sizes = {"gen_length": 8, "block_length": 8, "steps": 4, "temperature": 1.0}
+    asked = [request("x" * (1 + i % 3), {"until": []}) for i in range(10)]
+    one, four, other = (
+        MaskedDiffusionLM(loaded, **sizes, **more).generate_until(asked, True)
+        for more in ({"batch_size": 1}, {"batch_size": 4}, {"seed": 1})
+    )
+    assert one == four
+    assert one != other
+    assert len(set(one)) == 10
+
+
+def test_results_are_kept_as_they_come(model, monkeypatch):
+    kept = []
+    hook = SimpleNamespace(add_partial=lambda *found: kept.append(found))
+    monkeypatch.setattr(model, "cache_hook", hook)
+    asked = request("a", "b"), request("abc"), request("a", {"until": []})
+    values = [
+        model.loglikelihood(asked[:1], True)[0],
+        model.loglikelihood_rolling(asked[1:2], True)[0],
+        model.generate_until(asked[2:], True)[0],
+    ]
+    names = ["loglikelihood", "loglikelihood_rolling", "generate_until"]
+    expected = zip(names, [one.args for one in asked], values, strict=True)
+    assert kept == list(expected)
+
+
 def test_each_request_is_decoded_as_it_says(model, monkeypatch):
     seen = []
 
