@@ -116,14 +116,14 @@ def test_enumeration_is_the_mean_over_orders(backbone):
 
 def test_fewer_draws_than_sets_are_an_estimate_of_the_same(backbone):
     exact = enumerated(backbone, PROMPT, ANSWER)
-    found = [one(backbone, draws=14, seed=seed) for seed in range(40)]
+    found = [one(backbone, draws=14, seed=seed) for seed in range(24)]
     values = torch.tensor([f.log_likelihood for f in found])
     errors = torch.tensor([f.se for f in found])
     assert {f.draws for f in found} == {14}
     assert (errors > 0).all()
-    assert abs(values.mean() - exact) < 4 * values.std() / 40**0.5
+    assert abs(values.mean() - exact) < 4 * values.std() / 24**0.5
     claimed = errors.square().mean().sqrt()
-    assert 0.8 < claimed / values.std() < 2  # the error errs to the large side
+    assert 0.7 < claimed / values.std() < 2  # the error errs to the large side
 
 
 def test_guidance_is_in_the_bound(backbone):
