@@ -1,4 +1,4 @@
-"""The backbone `llada` for the catalog: a checkpoint, or a new model."""
+"""The backbone `llada` for the catalog: a checkpoint, a run's, or a new model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .nn.trunk import LLaDA
 
 
 def build(config: LLaDAConfig, *, vocab_size: int, mask_id: int, length: int) -> LLaDA:
-    """Return the model of a checkpoint, or a new one of the sizes in `config`.
+    """Return the model of a checkpoint or a run, or a new one of the sizes in `config`.
 
     Args:
         config: the settings.
@@ -45,7 +45,10 @@ def build(config: LLaDAConfig, *, vocab_size: int, mask_id: int, length: int) ->
 
 def _read(config: LLaDAConfig, *, vocab_size: int, mask_id: int) -> LLaDA:
     from .checkpoint.read import read_checkpoint
+    from .models import is_run
 
+    if is_run(config.path):
+        return _of_run(config, vocab_size=vocab_size, mask_id=mask_id)
     model = read_checkpoint(
         config.path,
         mask_token_id=config.mask_token_id,
@@ -59,6 +62,27 @@ def _read(config: LLaDAConfig, *, vocab_size: int, mask_id: int) -> LLaDA:
             f"data.mask_token_id={model.mask_id}"
         )
     return model
+
+
+def _of_run(config: LLaDAConfig, *, vocab_size: int, mask_id: int) -> LLaDA:
+    """Return the model of a run, in training mode, its adapters merged."""
+    from .lora import merge_lora
+    from .models import load_model
+
+    model = load_model(config.path, dtype=config.dtype).backbone
+    if not isinstance(model, LLaDA):
+        raise ConfigError(
+            f"the run '{config.path}' trained a {type(model).__name__}, which is no "
+            f"model of the LLaDA family; give model.path another run or a checkpoint"
+        )
+    if vocab_size > model.vocab_size or mask_id != model.mask_id:
+        raise ConfigError(
+            f"the tokenizer has {vocab_size} ids and the mask {mask_id}, but the model "
+            f"of the run '{config.path}' has {model.vocab_size} and {model.mask_id}; "
+            f"use the tokenizer that it was trained with"
+        )
+    merge_lora(model)
+    return model.train()
 
 
 def _new(config: LLaDAConfig, *, vocab_size: int, mask_id: int) -> LLaDA:

@@ -82,7 +82,8 @@ class LLaDAConfig:
     """
 
     path: str = ""
-    """A checkpoint: a folder, or a name on the Hugging Face hub; empty for new."""
+    """A checkpoint: a folder, or a name on the Hugging Face hub; or a run folder;
+    empty for a new model."""
     mask_token_id: int | None = None
     """The mask; None takes the checkpoint's, or for a new model the tokenizer's."""
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
