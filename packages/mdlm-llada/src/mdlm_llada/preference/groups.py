@@ -96,8 +96,7 @@ class Groups(nn.Module):
         """Return the summed loss of the tokens of all answers to `batch`.
 
         Answers depend on (noise, round, `sample_id`). `Loss.extra` has the means over
-        prompts of `reward`, of `kl` and `clipped` per token, and of the `tokens` of an
-        answer.
+        prompts of `reward`, of `kl` and `clipped` per token, and of `answer_tokens`.
         """
         settings = self.settings
         number, inner = divmod(draw.step, settings.inner_steps)
@@ -129,7 +128,7 @@ class Groups(nn.Module):
         extra = {
             "reward": held.rewards.mean(),
             "clipped": mean(terms.clipped),
-            "tokens": sizes.float().mean(),
+            "answer_tokens": sizes.float().mean(),
         }
         if self.reference is not None:
             extra["kl"] = mean(terms.kl)
