@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from mdlm_core.errors import UsageError
+from mdlm_core.errors import MdlmError, UsageError
 from mdlm_core.nn.dit import DiT
 from mdlm_core.samplers import Denoiser
 from mdlm_llada.config import DecodeConfig
@@ -148,3 +148,11 @@ def test_refuses_guidance_of_guidance() -> None:
     settings = DecodeConfig(steps=16, block=S, cfg_scale=1.0)
     with pytest.raises(UsageError, match="PromptGuidance, which guides by itself"):
         run(trunk, canvas(PROMPTS, G), settings, denoiser=guided)
+
+
+@pytest.mark.parametrize("remasking", ["low_confidence", "margin", "entropy"])
+def test_a_model_that_has_diverged_is_refused(remasking: str) -> None:
+    backbone = Table(torch.full((16, V), torch.nan))
+    settings = DecodeConfig(steps=16, block=S, remasking=remasking)
+    with pytest.raises(MdlmError, match="not finite"):
+        run(backbone, canvas([[]], 16), settings)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mdlm_core.data.batch import Batch
+from mdlm_core.errors import MdlmError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.samplers.denoiser import Denoiser
 from mdlm_llada.config import DecodeConfig
@@ -64,7 +65,6 @@ def propose(
     now = part.tokens.gather(1, window)
     where = torch.zeros_like(part.pad)
     where[asked.nonzero(as_tuple=True)[0], window[asked]] = True
-    random = settings.remasking == "random"
     place = torch.arange(window.shape[1], device=window.device)
     turns = torch.tensor([row.turn for row in rows], device=window.device)
     columns = turns[:, None] * TURN + place
@@ -84,7 +84,12 @@ def propose(
             probability.append(law.gather(-1, drawn[:, None])[:, 0].exp())
     scores = torch.cat(sure)
     drawn = torch.cat(tokens)
-    if random:
+    if bool(scores.isnan().any()):
+        raise MdlmError(
+            "the model gives numbers that are not finite; it has diverged, or its "
+            "type has too small a range for its weights"
+        )
+    if settings.remasking == "random":
         order = noise.child("order").uniform(part.sample_id[:, None], columns)
         scores = order[asked].float()
     if settings.eos == "last":
