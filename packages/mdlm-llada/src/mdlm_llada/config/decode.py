@@ -65,6 +65,11 @@ class DecodeConfig(SamplerConfig):
             f"the same thing: leave one of them",
         )
         require(
+            self.remasking != "random" or not (self.threshold or self.factor),
+            "sampler.remasking=random commits in a random order, for which "
+            "sampler.threshold and sampler.factor mean nothing: set both to 0",
+        )
+        require(
             self.cache == "none" or self.cfg_scale == 0,
             f"sampler.cache={self.cache} does not go with guidance; set "
             f"sampler.cfg_scale=0 or sampler.cache=none",
