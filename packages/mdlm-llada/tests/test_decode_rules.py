@@ -114,3 +114,5 @@ def test_one_rule_at_a_time() -> None:
         ConfigError, match=r"threshold and sampler\.factor are both set"
     ):
         DecodeConfig(threshold=0.5, factor=1.0)
+    with pytest.raises(ConfigError, match="remasking=random commits in a random order"):
+        DecodeConfig(threshold=0.5, remasking="random")
