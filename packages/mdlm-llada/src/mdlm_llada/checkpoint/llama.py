@@ -101,8 +101,6 @@ def to_transformers(model: LLaDA) -> Any:
     state = model.state_dict()
     table = pieces(replace(a, family="dream"))  # the names of transformers
     values = {p.theirs: state[p.ours].detach().clone() for p in table}
-    if a.tied:
-        values["lm_head.weight"] = values["model.embed_tokens.weight"]
     with silent():
         out = model_class.from_pretrained(
             None, config=config, state_dict=values, dtype=state["embed.weight"].dtype

@@ -71,6 +71,6 @@ def _is_hub_name(name: str) -> bool:
 
 def _is_whole(folder: Path) -> bool:
     """Return whether a cached folder has all the weights it should have."""
-    from .read import missing_files
+    from .files import missing_files
 
     return not missing_files(folder)

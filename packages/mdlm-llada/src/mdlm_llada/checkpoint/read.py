@@ -7,23 +7,23 @@ place, so that there is never a second copy of the model.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mdlm_core.errors import CheckpointError, ConfigError
 from mdlm_llada.architecture import Architecture
 
+from .files import SHOWN, Header, headers, opened
 from .locate import locate
 from .names import IGNORED, Piece, Shape, parts_of, pieces, shapes
-from .write import CONFIG, INDEX, SINGLE
+from .write import CONFIG
 
 if TYPE_CHECKING:
     from mdlm_llada.nn.trunk import LLaDA
@@ -36,8 +36,6 @@ _DTYPES = {
     "BF16": torch.bfloat16,
     "F16": torch.float16,
 }
-_SHOWN = 4
-"""Names that a report of each kind shows."""
 
 
 def read_checkpoint(
@@ -77,19 +75,15 @@ def read_checkpoint(
     if mask_token_id is not None:
         architecture = replace(architecture, mask_token_id=mask_token_id)
     table = pieces(architecture)
-    with ExitStack() as stack:
-        files = {name: _open(stack, folder / name) for name in weight_files(folder)}
-        where = _where(folder, files)
-        _check(folder, shapes(table), where, files)
-        kind = _common_type(where, files) if dtype == "auto" else getattr(torch, dtype)
-        with torch.device("meta"):
-            model = LLaDA(architecture, mask_id=mask_id)
-        for parameter in model.parameters():  # buffers keep the types they have
-            parameter.data = parameter.data.to(kind)
-        model = model.to_empty(device=device)
-        if architecture.tied:  # what has just been undone
-            model.head.weight = model.embed.weight
-        _fill(model, parts_of(table), where, files)
+    found = headers(folder)
+    _check(folder, shapes(table), found)
+    kind = _common_type(found) if dtype == "auto" else getattr(torch, dtype)
+    with torch.device("meta"):
+        model = LLaDA(architecture, mask_id=mask_id)
+    model = model.to(kind).to_empty(device=device)
+    if architecture.tied:  # what has just been undone
+        model.head.weight = model.embed.weight
+    _fill(folder, model, parts_of(table), found)
     return model
 
 
@@ -162,122 +156,21 @@ def _tokenizers_mask(folder: Path) -> int | None:
     return tokenizer.mask_id if known else None
 
 
-def weight_files(folder: Path) -> list[str]:
-    """Return the names of the files of weights.
-
-    Raises:
-        CheckpointError: if there are none, or one of them is missing.
-    """
-    held = sorted(path.name for path in folder.glob("*.safetensors"))
-    if not held and not (folder / INDEX).is_file():
-        others = sorted(path.name for path in folder.glob("*.bin"))
-        hint = f"; '{others[0]}' is a pickle, which could run code" if others else ""
-        raise CheckpointError(f"'{folder}' has no weights in safetensors{hint}")
-    if missing := missing_files(folder):
-        some = ", ".join(f"'{name}'" for name in missing[:_SHOWN])
-        raise CheckpointError(
-            f"the checkpoint '{folder}' lacks {len(missing)} of its files: {some}; "
-            f"fetch it again"
-        )
-    if (folder / SINGLE).is_file():
-        return [SINGLE]
-    if (folder / INDEX).is_file():
-        return sorted(set(_index(folder).values()))
-    return held
-
-
-def missing_files(folder: Path) -> list[str]:
-    """Return the files of weights that should be in `folder` and are not."""
-    if (folder / SINGLE).is_file():
-        return []
-    if (folder / INDEX).is_file():
-        named = sorted(set(_index(folder).values()))
-        return [name for name in named if not (folder / name).is_file()]
-    numbered = sorted(folder.glob("model-*-of-*.safetensors"))
-    if not numbered:
-        return [] if any(folder.glob("*.safetensors")) else [SINGLE]
-    total = numbered[0].stem.rpartition("-")[2]
-    if not total.isdecimal():
-        return []
-    width, have = len(total), {path.name for path in numbered}
-    names = (f"model-{i:0{width}d}-of-{total}.safetensors" for i in _from_1(total))
-    return [name for name in names if name not in have]
-
-
-def _from_1(total: str) -> range:
-    return range(1, int(total) + 1)
-
-
-def _index(folder: Path) -> dict[str, str]:
-    """Return which tensor is in which file, by the index."""
-    path = folder / INDEX
-    try:
-        content = json.loads(path.read_bytes())["weight_map"]
-        places = {str(name): str(file) for name, file in content.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"'{path}' cannot be read as an index of weights: {error!r}; fetch it again"
-        ) from error
-    for name, file in places.items():
-        if Path(file).name != file:
-            raise CheckpointError(
-                f"'{path}' says that '{name}' is in '{file}'; that is not a file of "
-                f"the same folder"
-            )
-    return places
-
-
-def _open(stack: ExitStack, path: Path) -> Any:
-    """Open a file of weights; its header is read, not its tensors."""
-    try:
-        return stack.enter_context(safe_open(path, framework="pt"))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"'{path}' cannot be read as safetensors: {error}; fetch it again"
-        ) from error
-
-
-def _where(folder: Path, files: Mapping[str, Any]) -> dict[str, str]:
-    """Return the file of each tensor, and check that the index says the same."""
-    where: dict[str, str] = {}
-    for file, opened in files.items():
-        for name in tuple(opened.keys()):
-            if name in where:
-                raise CheckpointError(
-                    f"in '{folder}' both '{where[name]}' and '{file}' hold '{name}'"
-                )
-            where[name] = file
-    if SINGLE in files or not (folder / INDEX).is_file():
-        return where
-    said = _index(folder)
-    for name in sorted(said.keys() | where.keys()):
-        if said.get(name) != where.get(name):
-            raise CheckpointError(
-                f"'{folder / INDEX}' says that '{name}' is in '{said.get(name)}', but "
-                f"it is in '{where.get(name)}'; fetch the checkpoint again"
-            )
-    return where
-
-
 def _check(
-    folder: Path,
-    wanted: Mapping[str, Shape],
-    where: Mapping[str, str],
-    files: Mapping[str, Any],
+    folder: Path, wanted: Mapping[str, Shape], found: Mapping[str, Header]
 ) -> None:
     """Check names, shapes and types of all tensors before anything is read."""
-    held = {name for name in where if not name.endswith(IGNORED)}
+    held = {name for name in found if not name.endswith(IGNORED)}
     wrong = []
     for name in sorted(wanted.keys() & held):
-        view = files[where[name]].get_slice(name)
-        shape = tuple(view.get_shape())
-        if shape != wanted[name]:
-            wrong.append(f"{name} is {shape} and should be {wanted[name]}")
-        elif view.get_dtype() not in _DTYPES:
-            wrong.append(f"{name} is of type {view.get_dtype()}, which is not read")
+        header = found[name]
+        if header.shape != wanted[name]:
+            wrong.append(f"{name} is {header.shape} and should be {wanted[name]}")
+        elif header.kind not in _DTYPES:
+            wrong.append(f"{name} is of type {header.kind}, which is not read")
     report = [
-        f"{what} {len(names)}: {', '.join(names[:_SHOWN])}"
-        + ", ..." * (len(names) > _SHOWN)
+        f"{what} {len(names)}: {', '.join(names[:SHOWN])}"
+        + ", ..." * (len(names) > SHOWN)
         for what, names in (
             ("missing", sorted(wanted.keys() - held)),
             ("unexpected", sorted(held - wanted.keys())),
@@ -292,33 +185,28 @@ def _check(
         )
 
 
-def _common_type(where: Mapping[str, str], files: Mapping[str, Any]) -> torch.dtype:
+def _common_type(found: Mapping[str, Header]) -> torch.dtype:
     """Return the type that most numbers of a checkpoint have."""
-    counts: Counter[torch.dtype] = Counter()
-    for name, file in where.items():
-        view = files[file].get_slice(name)
-        if view.get_dtype() in _DTYPES:
-            size = torch.Size(view.get_shape()).numel()
-            counts[_DTYPES[view.get_dtype()]] += size
-    return counts.most_common(1)[0][0]
+    counts: Counter[str] = Counter()
+    for header in found.values():
+        counts[header.kind] += math.prod(header.shape)
+    return _DTYPES[counts.most_common(1)[0][0]]
 
 
 def _fill(
+    folder: Path,
     model: nn.Module,
     parts: Mapping[str, list[Piece]],
-    where: Mapping[str, str],
-    files: Mapping[str, Any],
+    found: Mapping[str, Header],
 ) -> None:
-    """Read every tensor into its place."""
+    """Read every tensor into its place, one file after the other."""
     state = model.state_dict()
-    for name in sorted(parts, key=where.__getitem__):  # file by file
-        try:
-            tensor: Tensor = files[where[name]].get_tensor(name)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"'{name}' in '{where[name]}' cannot be read: {error}"
-            ) from error
-        for piece in parts[name]:
-            part = tensor if piece.rows is None else tensor[slice(*piece.rows)]
-            place = state[piece.ours]
-            (place if piece.layer is None else place[piece.layer]).copy_(part)
+    for file in sorted({found[name].file for name in parts}):
+        with opened(folder / file) as content:
+            for name in (name for name in parts if found[name].file == file):
+                tensor: Tensor = content.get_tensor(name)
+                for piece in parts[name]:
+                    part = tensor if piece.rows is None else tensor[slice(*piece.rows)]
+                    place = state[piece.ours]
+                    place = place if piece.layer is None else place[piece.layer]
+                    place.copy_(part)

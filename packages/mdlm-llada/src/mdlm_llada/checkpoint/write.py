@@ -179,10 +179,7 @@ class _Tensors:
     def __call__(self, name: str) -> Tensor:
         """Return the tensor `name`, on the CPU."""
         parts = [self._part(piece).detach().cpu() for piece in self._parts[name]]
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-        if whole.untyped_storage().nbytes() != whole.nbytes:
-            return whole.clone()  # one layer of a stack; the stack is not written
-        return whole.contiguous()
+        return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
 
 def split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:

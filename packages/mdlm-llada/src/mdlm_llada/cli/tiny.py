@@ -12,7 +12,10 @@ from mdlm_llada.config.model import Family
 
 
 def tiny(
-    family: Annotated[Family, typer.Argument(help="The format.")],
+    family: Annotated[
+        Family,
+        typer.Argument(metavar="FAMILY", help="llada, dream, llada-moe or llada2."),
+    ],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where it goes; must not hold anything.")
     ],
