@@ -236,6 +236,7 @@ def test_mixed_precision_trains_every_weight(family: str) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         states = model.hidden(batch)
         model.logits(states.flatten(0, 1)).float().logsumexp(-1).sum().backward()
+    assert states.dtype == torch.float32  # the stream is never rounded
     assert (states - exact).abs().mean() < 0.1 * exact.abs().mean()
     assert all(
         parameter.grad is not None and torch.isfinite(parameter.grad).all()
@@ -243,10 +244,9 @@ def test_mixed_precision_trains_every_weight(family: str) -> None:
     )
 
 
-@pytest.mark.parametrize("family", ["llada", "dream", "llada-moe", "llada2"])
 @torch.no_grad()
-def test_a_traced_trunk_computes_the_same(family: str) -> None:
-    model = trunk(family)
+def test_a_traced_trunk_computes_the_same() -> None:
+    model = trunk(blocks=2)
     batch = Batch.of(tokens())
     expected = model.hidden(batch)
     traced = torch.compile(model.hidden, backend="eager")
