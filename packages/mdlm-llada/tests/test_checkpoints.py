@@ -162,6 +162,7 @@ def test_what_is_read_and_written_again_is_the_same(
         assert (out / name).read_bytes() == (folder / name).read_bytes()
     assert (out / "modeling.py").exists()
     files = sorted(out.glob("*.safetensors"))
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1
     assert all(file.stat().st_size < 100_000 for file in files)
     assert len(files) > 1 or dtype == "bfloat16"
 

@@ -119,6 +119,12 @@ def test_shards_and_types_are_chosen(tmp_path: Path) -> None:
     assert model.blocks[1].experts.bias.dtype == torch.float32
 
 
+def test_a_llama_is_written_in_shards_too(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "tiny", width=128, blocks=4, mlp_width=512)
+    convert(folder, tmp_path / "out", to="llama", shard_bytes=1_000_000)
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) > 2
+
+
 def test_a_llama_needs_a_mask_to_become_llada(tmp_path: Path) -> None:
     model = read_checkpoint(tiny_checkpoint(tmp_path / "tiny"))
     llama = to_llama(model)
@@ -182,9 +188,7 @@ def test_a_mask_that_cannot_be_one_is_refused(mask: int) -> None:
 
 def test_where_there_is_no_way_the_ways_are_named(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "tiny")
-    with pytest.raises(
-        UsageError, match=r"written as qwen2; .*llada or llama"
-    ):
+    with pytest.raises(UsageError, match=r"written as qwen2; .*llada or llama"):
         convert(folder, tmp_path / "out", to="qwen2")
     moe = tiny_checkpoint(tmp_path / "moe", "llada-moe")
     with pytest.raises(UsageError, match="cannot be written as llama; it can be llada"):
