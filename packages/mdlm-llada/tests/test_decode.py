@@ -131,6 +131,15 @@ def test_random_order_is_uniform() -> None:
     assert float(((seen - rows / 4) ** 2 / (rows / 4)).sum()) < 16.3  # p = 0.001
 
 
+def test_every_evaluation_has_draws_of_its_own() -> None:
+    rows = 1000
+    settings = DecodeConfig(steps=2, block=1, temperature=1.0, batch_size=rows)
+    found = run(Table(torch.zeros(2, V)), canvas([[]] * rows, 2), settings).tokens
+    equal = (found[:, 0] == found[:, 1]).float().mean()  # 1 / 39 by chance
+    assert 0.0 < equal < 0.05
+    assert len(found[:, 0].unique()) == V - 1
+
+
 def test_core_backbones_decode() -> None:
     from mdlm_core.config.components import DiTConfig
 

@@ -130,6 +130,22 @@ def test_cached_rows_do_not_depend_on_their_batch(family: str, cache: str) -> No
     assert (together.tokens[known] == rows.tokens[known]).all()
 
 
+def test_block_diffusion_computes_a_full_block_once_more_and_never_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trunk, fed = model("llada2", block_size=S), []
+    states = trunk.states
+
+    def counted(tokens: Tensor, **rest: Any) -> Tensor:
+        fed.append(tokens.numel())
+        return states(tokens, **rest)
+
+    monkeypatch.setattr(trunk, "states", counted)
+    run(trunk, canvas([[5] * 19], 13), DecodeConfig(steps=13, block=S))
+    # The prompt with the first block; the rest of it; both blocks; the second one.
+    assert fed == [3 * S, S, S, S, S, 2 * S, *[S] * 7]
+
+
 @pytest.mark.parametrize("answer", [16, 13])
 @pytest.mark.parametrize(
     "more",
