@@ -149,7 +149,12 @@ def fives(row, ids):
     return sum(i == 5 for i in ids) / SIZE + row / 100
 
 
-def groups(backbone=None, *, reward=fives, room=3, moves=False, **settings):
+def weighed(row, ids):
+    """Return a number that nearly all answers differ in."""
+    return sum((k + 1) * i for k, i in enumerate(ids)) / 30 + row / 100
+
+
+def groups(backbone=None, *, reward=weighed, room=3, moves=False, **settings):
     """Return the module for `prompts`, with answers of four tokens."""
     backbone = ToyBackbone() if backbone is None else backbone
     values = {
