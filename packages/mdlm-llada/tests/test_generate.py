@@ -130,13 +130,16 @@ def test_streaming_changes_no_answer() -> None:
     )
 
 
-def test_what_follows_the_end_is_not_streamed() -> None:
+@pytest.mark.parametrize("stop", [True, False])
+def test_what_follows_the_end_is_not_streamed(stop: bool) -> None:
     bot, told = Bytes(), Recorder()
     plain = generate(bot, ["one"], answer_length=16, settings=SETTINGS)[0]
     end = next(id_ for id_ in plain.ids if id_ != plain.ids[0])
-    settings = replace(SETTINGS, eos_ids=(end,))
+    settings = replace(SETTINGS, eos_ids=(end,), stop=stop)
     generate(bot, ["one"], answer_length=16, settings=settings, streamer=told)
     assert told.kept() == plain.ids[: plain.ids.index(end)]
+    kinds = [what for what, _ in told.told]
+    assert "draft" not in kinds[len(kinds) - kinds[::-1].index("put") :]
 
 
 def test_block_diffusion_models_answer() -> None:

@@ -23,7 +23,10 @@ from .decode_toy import Bytes
 
 SETTINGS = DecodeConfig(steps=8, block=8, batch_size=3)
 TASK = get_task("addition")
-EXAMPLES = TASK.build_dataset("test", {"held_out": 7})
+EXAMPLES = [  # the first one has the longest prompt
+    replace(example, prompt=" " * (7 - number) + example.prompt)
+    for number, example in enumerate(TASK.build_dataset("test", {"held_out": 7}))
+]
 
 
 def answer(out: Path, bot: Bytes | None = None, **more: Any) -> Any:
@@ -162,12 +165,17 @@ def test_chat_with_piped_lines(checkpoint: Path) -> None:
     assert told == expected
 
 
-def conversation(*lines: str, bot: Any = None) -> tuple[Chat, str]:
+DRAWN = replace(SETTINGS, temperature=1.0)
+
+
+def conversation(
+    *lines: str, bot: Any = None, settings: DecodeConfig = SETTINGS
+) -> tuple[Chat, str]:
     shown = io.StringIO()
     chat = Chat(
         bot or Bytes(),
         load_catalog(),
-        settings=SETTINGS,
+        settings=settings,
         answer_length=8,
         lines=io.StringIO("".join(line + "\n" for line in lines)),
         file=shown,
@@ -197,19 +205,18 @@ def test_commands_of_a_chat() -> None:
 def test_a_chat_remembers_where_the_template_can_say_it(checkpoint: Path) -> None:
     from mdlm_llada.models import load_model
 
-    plain, shown = conversation("one", "two")
+    plain, shown = conversation("one", "two", settings=DRAWN)
     alone = generate(
-        Bytes(), ["two"], answer_length=8, settings=SETTINGS, seed=1
+        Bytes(), ["two"], answer_length=8, settings=DRAWN, seed=1
     )  # the second answer has the second seed
     assert plain.turns[-1]["content"] == alone[0].text
     assert len(shown.splitlines()) >= 2
     bot = load_model(checkpoint)
-    chat, _ = conversation("/system Be kind", "one", "two", "/again", bot=bot)
+    lines = ("/system Be kind", "one", "two", "/again")
+    chat, _ = conversation(*lines, bot=bot, settings=DRAWN)
     roles = [turn["role"] for turn in chat.turns]
     assert roles == ["system", "user", "assistant", "user", "assistant"]
-    expected = generate(
-        bot, [chat.turns[:-1]], answer_length=8, settings=SETTINGS, seed=2
-    )
+    expected = generate(bot, [chat.turns[:-1]], answer_length=8, settings=DRAWN, seed=2)
     assert chat.turns[-1]["content"] == expected[0].text
     forgotten, _ = conversation("/system Be kind", "one", "/new", bot=bot)
     assert [turn["role"] for turn in forgotten.turns] == ["system"]
