@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from mdlm_core.errors import CheckpointError
 from mdlm_core.kernels.modes import evaluating
 from mdlm_core.protocols import Backbone
 from mdlm_core.train.state import like, whole
@@ -24,8 +25,10 @@ class Reference(nn.Module):
     nothing is kept at all.
 
     A copy that does not move is what the task builds again, so that checkpoints do not
-    hold it (`external_tensors`).
+    hold it (`external_tensors`), but a checksum of it.
     """
+
+    checksum: Tensor
 
     def __init__(self, backbone: nn.Module, *, moves: bool = False) -> None:
         """Keep the backbone as it is now.
@@ -37,14 +40,15 @@ class Reference(nn.Module):
         super().__init__()
         self.moves = moves
         self.copy: nn.Module | None = None
-        self._names: tuple[str, ...] = ()
+        self._built: int | None = None
         if not adapters(backbone):
             self.copy = deepcopy(backbone).requires_grad_(False)
             if not moves:
-                names = self.copy.state_dict()
-                self.external_tensors = frozenset(f"copy.{name}" for name in names)
+                held = self.copy.state_dict()
+                self.external_tensors = frozenset(f"copy.{name}" for name in held)
+                self._built = sum(map(_checksum, held.values()))
+                self.register_buffer("checksum", torch.tensor(self._built))
         elif moves:
-            self._names = tuple(_learned(backbone))
             for index, value in enumerate(_learned(backbone).values()):
                 self.register_buffer(f"kept_{index}", value.detach().clone())
         self.eval()
@@ -59,7 +63,16 @@ class Reference(nn.Module):
         """Yield the reference of `backbone`, without gradients and dropout.
 
         If the two share weights, `backbone` is the reference inside the block.
+
+        Raises:
+            CheckpointError: if the run was resumed with another reference.
         """
+        if self._built is not None and int(self.checksum) != self._built:
+            raise CheckpointError(
+                "the weights that the run began with, which it is held to, are not "
+                "those of model.path any more; bring them back, or start a new run "
+                "with another --out"
+            )
         with torch.no_grad():
             if self.copy is not None:
                 yield cast("Backbone", self.copy)
@@ -94,6 +107,14 @@ class Reference(nn.Module):
             return
         for index, value in enumerate(_learned(backbone).values()):
             self.get_buffer(f"kept_{index}").copy_(whole(value))
+
+
+def _checksum(value: Tensor) -> int:
+    """Return a number of 48 bits that depends on every bit of a tensor."""
+    bits = value.detach().contiguous().flatten().view(torch.uint8)
+    odd = -bits.numel() % 2  # such a tensor is of single bytes
+    words = torch.nn.functional.pad(bits, (0, odd)).view(torch.int16)
+    return int(words.sum(dtype=torch.int64)) % 2**48
 
 
 def _learned(backbone: nn.Module) -> dict[str, Tensor]:
