@@ -135,6 +135,17 @@ def test_a_mask_that_the_tokenizer_does_not_name_is_given(tmp_path):
             load_pretrained(str(tmp_path / "from"), wrong)
 
 
+def test_code_of_an_unknown_model_is_never_asked_for(tmp_path, monkeypatch):
+    byte_level(tmp_path, eos_token="</s>")
+    plain = load_pretrained(str(tmp_path)).fingerprint()
+    settings = {"model_type": "unheard", "rope_scaling": None}
+    settings["auto_map"] = {"AutoConfig": "configuration_unheard.Unheard"}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "configuration_unheard.py").write_text("raise SystemExit('ran')\n")
+    monkeypatch.setattr("builtins.input", lambda text: pytest.fail(text))
+    assert load_pretrained(str(tmp_path)).fingerprint() == plain
+
+
 def test_without_any_special_token_two_are_appended(tmp_path):
     wrapped = byte_level(tmp_path)
     tokenizer = load_pretrained(str(tmp_path))

@@ -94,3 +94,14 @@ def test_a_loaded_state_goes_on_exactly_and_with_the_new_rate():
         assert torch.equal(ours, theirs)
     root_mean_square = (model.up.weight - before).square().mean().sqrt()
     assert 0.001 < root_mean_square < 0.004  # 0.2 lr, and 0.02 at the old rate
+
+
+def test_with_matrices_alone_it_is_muon():
+    model = nn.ModuleDict({"a": nn.Linear(4, 3, bias=False)})
+    optimizer = build_optimizer(model, TrainConfig(optimizer="muon", lr=0.1))
+    before = model["a"].weight.detach().clone()
+    random_gradients(model, 0)
+    optimizer.step()
+    update = (model["a"].weight - before).detach()
+    values = torch.linalg.svdvals(update)
+    assert values.max() / values.min() < 2.5  # every direction moves alike

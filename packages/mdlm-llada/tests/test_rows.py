@@ -122,6 +122,27 @@ def test_a_number_of_ends_is_learned_behind_each_row_in_both_splits():
             assert tokens[~pad].tolist() == (ids + [EOD] * 3)[:11]
 
 
+def test_answers_are_filled_up_to_one_length_in_both_splits():
+    made = source(eos_pad="fixed", answer_length=5, max_length=10)
+    batches = [*train(made, 4), *made.batches("validation", size=5, seed=0)]
+    for batch in batches:
+        for i, tokens, pad in zip(
+            batch.sample_id, batch.tokens, batch.pad, strict=True
+        ):
+            row = toy()[i]
+            size = max(len(row.ids), min(row.prompt_length + 5, 10))
+            ends = [EOD] * (size - len(row.ids))
+            assert tokens[~pad].tolist() == [*row.ids, *ends]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"eos_pad": "fixed"}, {"eos_pad": "loss", "answer_length": 4}]
+)
+def test_a_fixed_length_and_its_size_go_together(settings):
+    with pytest.raises(ConfigError, match="go together"):
+        RowsConfig(**settings)
+
+
 def test_some_batches_are_cut_to_a_uniform_length():
     rows = [Row([1] * 20, 0) for _ in range(40)]
     made = source(rows, random_length=0.25)

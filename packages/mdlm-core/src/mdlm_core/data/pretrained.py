@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mdlm_core.errors import ConfigError, DataError
@@ -174,6 +175,7 @@ def load_pretrained(name: str, mask_id: int | None = None) -> PretrainedTokenize
     load = transformers.AutoTokenizer.from_pretrained
 
     def wrap(place: str, **options: Any) -> PretrainedTokenizer:
+        options |= _without_its_code(transformers, place, **options)
         return PretrainedTokenizer(name, load(place, **options), mask_id)
 
     local = Path(name).expanduser()
@@ -198,6 +200,24 @@ def load_pretrained(name: str, mask_id: int | None = None) -> PretrainedTokenize
             f"cache, nor could it be fetched from the hub: {reason} Check the name and "
             "the network, or use byte, char or bpe:<n>, which need none"
         ) from error
+
+
+def _without_its_code(
+    transformers: ModuleType, place: str, **options: Any
+) -> dict[str, Any]:
+    """Return the options with which no code of a tokenizer's model is asked for.
+
+    A model that transformers does not know brings a class for its settings; the
+    tokenizer is told by its own files which class it is.
+    """
+    found: dict[str, Any] = {"trust_remote_code": False}
+    try:
+        settings, _ = transformers.PreTrainedConfig.get_config_dict(place, **options)
+    except _FAILURES:
+        return found  # a tokenizer without a model
+    if settings.get("model_type", "") not in ("", *transformers.CONFIG_MAPPING):
+        found["config"] = transformers.PreTrainedConfig()
+    return found
 
 
 def load_saved(

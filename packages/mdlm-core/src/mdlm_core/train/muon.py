@@ -68,19 +68,18 @@ class MuonAdamW(torch.optim.Optimizer):
             momentum=MOMENTUM,
             adjust_lr_fn="match_rms_adamw",
         )
-        self._parts = (muon, torch.optim.AdamW(others, lr=lr, **adamw))
+        self._parts: list[torch.optim.Optimizer] = [muon]
+        if others:  # with adapters alone there are none
+            self._parts.append(torch.optim.AdamW(others, lr=lr, **adamw))
         super().__init__([g for part in self._parts for g in part.param_groups], {})
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Do one step of both; `closure` is not supported and must be None."""
         assert closure is None
-        muon, adamw = self._parts
         # Loading a state replaces groups and state, so they are handed on here.
-        count = len(muon.param_groups)
-        muon.param_groups, adamw.param_groups = (
-            self.param_groups[:count],
-            self.param_groups[count:],
-        )
+        start = 0
         for part in self._parts:
+            end = start + len(part.param_groups)
+            part.param_groups, start = self.param_groups[start:end], end
             part.state = self.state
             part.step()  # type: ignore[no-untyped-call]

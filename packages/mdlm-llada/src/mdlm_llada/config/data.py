@@ -24,11 +24,14 @@ class RowsConfig:
     """Tokens of a row, prompt and answer together, at most."""
     too_long: Literal["drop", "truncate", "error"] = "drop"
     """What happens to longer rows."""
-    eos_pad: Literal["none", "loss", "loss_k"] = "none"
+    eos_pad: Literal["none", "loss", "loss_k", "fixed"] = "none"
     """What stands behind the end of a row in a batch: padding that nobody sees; ends
-    of text that are learned, up to the longest row (LLaDA); or `eos_count` of them."""
+    of text that are learned, up to the longest row (LLaDA); `eos_count` of them; or as
+    many as make each answer `answer_length` long, which is how it is decoded."""
     eos_count: int = 8
     """Learned ends of text behind each answer, for eos_pad=loss_k."""
+    answer_length: int = 0
+    """Tokens of an answer with its ends, for eos_pad=fixed; longer ones stay."""
     train_ratio: float = 0.9
     """Share of the rows to learn from, chosen by a hash; 1.0 holds nothing out."""
     random_length: float = 0.0
@@ -37,6 +40,12 @@ class RowsConfig:
     def __post_init__(self) -> None:
         at_least(2, "data", self, "max_length")
         at_least(1, "data", self, "eos_count")
+        at_least(0, "data", self, "answer_length")
+        require(
+            (self.eos_pad == "fixed") == (self.answer_length > 0),
+            f"data.eos_pad is {self.eos_pad} and data.answer_length is "
+            f"{self.answer_length}; eos_pad=fixed and a length go together",
+        )
         require(
             0 < self.train_ratio <= 1,
             f"data.train_ratio is {self.train_ratio}; it must be in (0, 1]",

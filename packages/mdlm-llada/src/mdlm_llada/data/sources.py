@@ -158,7 +158,7 @@ class RowSource:
         cut: float | None = None,
     ) -> Batch:
         rows = self._rows[split]
-        learned = self._learned(split, rows.lengths[whole])
+        learned = self._learned(split, rows.lengths[whole], rows.prompts[whole])
         width = int(learned.max())
         if cut is not None:
             width = 1 + int(cut * width)  # uniform in 1 to the width
@@ -172,7 +172,9 @@ class RowSource:
             epoch=epoch,
         )
 
-    def _learned(self, split: str, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _learned(
+        self, split: str, lengths: NDArray[np.int64], prompts: NDArray[np.int32]
+    ) -> NDArray[np.int64]:
         """Return how much of each row of a global batch is there, ends included.
 
         Ends up to the longest row are for training alone: what is measured on a row
@@ -180,6 +182,9 @@ class RowSource:
         """
         if self._config.eos_pad == "loss_k":
             return np.minimum(lengths + self._config.eos_count, self.length)
+        if self._config.eos_pad == "fixed":
+            wanted = np.minimum(prompts + self._config.answer_length, self.length)
+            return np.maximum(lengths, wanted)
         if self._config.eos_pad == "loss" and split == "train":
             return np.full_like(lengths, lengths.max())
         return lengths
@@ -198,6 +203,7 @@ class RowSource:
             "length": self.length,
             "eos_pad": config.eos_pad,
             "eos_count": config.eos_count if config.eos_pad == "loss_k" else 0,
+            "answer_length": config.answer_length,
             "random_length": config.random_length,
             "splits": {split: dict(self._split_card(split)) for split in SPLITS},
         }
