@@ -82,4 +82,4 @@ class MuonAdamW(torch.optim.Optimizer):
             end = start + len(part.param_groups)
             part.param_groups, start = self.param_groups[start:end], end
             part.state = self.state
-            part.step()  # type: ignore[no-untyped-call]
+            part.step()
