@@ -123,8 +123,8 @@ def mdlm_tasks() -> Iterable[TaskSpec]:
 @hookimpl
 def mdlm_presets() -> Iterable[PresetSpec]:
     for name, summary in (
-        ("default", "A tiny model that learns three-digit addition, in minutes."),
-        ("sudoku", "A tiny model that learns 4 x 4 Sudoku, in minutes."),
+        ("default", "A tiny model that learns 4 x 4 Sudoku, in minutes."),
+        ("addition", "A tiny model that learns three-digit addition, step by step."),
         ("vrpo", "Preference optimisation on sums, tiny: shows how it is set up."),
         ("grpo", "Learning addition from rewards, tiny: shows how it is set up."),
         ("8b-sft", "Fine-tuning LLaDA-8B-Instruct on GSM8K, as published."),

@@ -27,8 +27,9 @@ def commands(folder: Path) -> list[list[str]]:
                 words += ["--set", f"task.times.{setting}"]
             found.append([*words, "--out", str(folder / f"{mode}-{fitted}")])
     last = str(folder / "MIRROR-True")
-    words = ["llada", "generate", last, "--prompt", "123+456", "--gen-length", "32"]
-    return [*found, [*words, "--steps", "8", "--device", "cpu"]]
+    words = ["llada", "generate", last, "--prompt", "1000020041200341"]
+    words += ["--gen-length", "16", "--steps", "4", "--block-length", "8"]
+    return [*found, [*words, "--device", "cpu"]]
 
 
 def main() -> int:
