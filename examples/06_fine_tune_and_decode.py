@@ -1,7 +1,7 @@
 """Fine-tune a tiny model on 4 x 4 Sudoku with mdlm-llada, then let it answer.
 
 What to look for: after seconds of training some puzzles are solved, where guessing the
-free cells would solve one in many thousands. One token at a time takes 17 forward passes;
+free cells would solve one in thousands. One token at a time takes 17 forward passes;
 committing at once all that is surer than 0.9 takes fewer, with nearly the same answers.
 The approximate cache is a different computation, and says so in its name.
 """
