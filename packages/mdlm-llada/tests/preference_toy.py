@@ -12,10 +12,10 @@ from mdlm_core.diffusion import Draw
 from mdlm_core.kernels.noise import Noise
 from mdlm_llada.config import GRPOConfig
 from mdlm_llada.preference.groups import Groups
+from mdlm_llada.preference.pairwise import Preference
 from mdlm_llada.preference.reference import Reference
 from mdlm_llada.preference.rollouts import Rollouts
 from mdlm_llada.preference.scores import Draws
-from mdlm_llada.preference.vrpo import Preference
 
 from .sft_toy import MASK, ToyBackbone, V, every_mask, rows
 
@@ -129,6 +129,8 @@ def sampling_variance(costs):
 
 SIZE = 4
 """Tokens of an answer."""
+PROMPTS = ([1], [2, 5, 6], [4, 1])
+"""Those of `prompts`."""
 
 
 def prompts():
@@ -185,3 +187,19 @@ def groups(backbone=None, *, reward=weighed, room=3, moves=False, **settings):
         ends=(END,),
         reward=reward,
     )
+
+
+def plain_log_probs(backbone, row, answer, hidden=None, holes=()):
+    """Return log p of each token of an answer, by one canvas of one row."""
+    prompt = PROMPTS[row]
+    canvas = [MASK if i in holes else token for i, token in enumerate(prompt)]
+    hidden = range(SIZE) if hidden is None else hidden
+    canvas += [MASK if i in hidden else token for i, token in enumerate(answer)]
+    logits = backbone.logits(backbone.hidden(Batch.of(torch.tensor([canvas])))[0])
+    law = logits.index_fill(-1, torch.tensor([MASK]), -torch.inf).log_softmax(-1)
+    return [law[len(prompt) + i, token] for i, token in enumerate(answer)]
+
+
+def length(answer):
+    """Return the tokens up to the first end."""
+    return answer.index(END) + 1 if END in answer else len(answer)

@@ -1,4 +1,4 @@
-"""Learning from rewards: formulas, log-probabilities, rounds of inner steps."""
+"""Learning from rewards: formulas, gradients, rounds of inner steps."""
 
 import math
 from dataclasses import replace
@@ -6,18 +6,26 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mdlm_core.data.batch import Batch
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.train.state import named_tensors
 from mdlm_llada.preference import rollouts
-from mdlm_llada.preference.mean_field import log_probs, views, written
+from mdlm_llada.preference.mean_field import views, written
 from mdlm_llada.preference.objective import advantages, clipped_terms
 
-from .preference_toy import END, SIZE, draw, fives, groups, moved, prompts, weighed
-from .sft_toy import MASK, ToyBackbone, V
-
-PROMPTS = ([1], [2, 5, 6], [4, 1])
+from .preference_toy import (
+    END,
+    SIZE,
+    draw,
+    fives,
+    groups,
+    length,
+    moved,
+    plain_log_probs,
+    prompts,
+    weighed,
+)
+from .sft_toy import MASK, ToyBackbone
 
 
 def gradient(module):
@@ -25,22 +33,6 @@ def gradient(module):
     found = torch.cat([p.grad.flatten() for p in module.backbone.parameters()])
     module.zero_grad()
     return found
-
-
-def plain_log_probs(backbone, row, answer, hidden=None, holes=()):
-    """Return log p of each token of an answer, by one canvas of one row."""
-    prompt = PROMPTS[row]
-    canvas = [MASK if i in holes else token for i, token in enumerate(prompt)]
-    hidden = range(SIZE) if hidden is None else hidden
-    canvas += [MASK if i in hidden else token for i, token in enumerate(answer)]
-    logits = backbone.logits(backbone.hidden(Batch.of(torch.tensor([canvas])))[0])
-    law = logits.index_fill(-1, torch.tensor([MASK]), -torch.inf).log_softmax(-1)
-    return [law[len(prompt) + i, token] for i, token in enumerate(answer)]
-
-
-def length(answer):
-    """Return the tokens up to the first end."""
-    return answer.index(END) + 1 if END in answer else len(answer)
 
 
 # ---- formulas ----------------------------------------------------------------
@@ -90,111 +82,6 @@ def test_the_objective_is_the_formula_token_by_token():
     new.grad = None
     only.loss.sum().backward()
     assert torch.equal(new.grad != 0, moving)
-
-
-# ---- log-probabilities -------------------------------------------------------
-
-
-def answers(copies=1):
-    """Return two answers to each prompt."""
-    generator = torch.Generator().manual_seed(3)
-    found = torch.randint(0, V - 1, (3 * copies, 2, SIZE), generator=generator)
-    return found + (found >= MASK)
-
-
-def several(copies):
-    batch = prompts()
-    return replace(
-        batch.select(torch.arange(3).repeat(copies)),
-        sample_id=torch.arange(3 * copies),
-    )
-
-
-def test_answers_stand_behind_their_prompts():
-    rows = written(prompts(), answers())
-    assert rows.batch.sample_id.tolist() == [22, 8, 14, 23, 9, 15]
-    for r, ids in enumerate(rows.batch.tokens.tolist()):
-        prompt, answer = PROMPTS[r % 3], answers()[r % 3, r // 3].tolist()
-        size = len(prompt) + SIZE
-        assert ids[:size] == prompt + answer
-        assert rows.batch.free[r].nonzero()[:, 0].tolist() == [
-            *range(len(prompt), size)
-        ]
-        assert rows.batch.pad[r].tolist() == [False] * size + [True] * (8 - size)
-    assert torch.equal(rows.answers, answers().transpose(0, 1).reshape(6, SIZE))
-
-
-def test_one_step_log_probabilities_hide_the_whole_answer():
-    backbone = ToyBackbone()
-    rows = written(prompts(), answers())
-    counted = torch.ones(6, SIZE, dtype=torch.bool)
-    counted[4, 2:] = False
-    found = log_probs(
-        backbone, rows, counted, noise=Noise(0), prompt_mask=0.0, coupled=False
-    )
-    for r in range(6):
-        goal = torch.stack(
-            plain_log_probs(backbone, r % 3, answers()[r % 3, r // 3].tolist())
-        )
-        goal = goal.detach().float().where(counted[r], 0.0)
-        assert torch.allclose(found[r].detach(), goal, atol=1e-5)
-
-
-def test_coupled_masks_score_every_token_once():
-    rows = written(several(300), answers(300))
-    every, first, second = views(
-        rows, noise=Noise(0), mask_id=MASK, prompt_mask=0.3, coupled=True
-    )
-    prompt = rows.batch.frozen & ~rows.batch.pad
-    for look in (every, first, second):
-        hidden = (look.tokens == MASK) & rows.batch.free
-        assert torch.equal(hidden, rows.spread(look.scored))
-        assert torch.equal(look.tokens[prompt], every.tokens[prompt])
-        shown = ~hidden & rows.batch.free
-        assert torch.equal(look.tokens[shown], rows.batch.tokens[shown])
-    assert every.scored.all()
-    assert torch.equal(first.scored, ~second.scored)
-    assert torch.allclose(first.share + second.share, torch.ones(1800))
-    assert float(first.share.min()) > 0.2
-    assert float(first.share.max()) < 0.8
-    share = first.scored.float().mean(1) - first.share
-    assert abs(float(share.mean())) < 4 * float(share.std()) / 1800**0.5
-
-
-def test_coupled_log_probabilities_are_means_of_two():
-    backbone = ToyBackbone()
-    rows = written(prompts(), answers())
-    counted = torch.ones(6, SIZE, dtype=torch.bool)
-    settings = {"noise": Noise(0), "prompt_mask": 0.4, "coupled": True}
-    looks = views(rows, mask_id=MASK, **settings)
-    found = log_probs(backbone, rows, counted, **settings)
-    for r in range(6):
-        prompt, answer = PROMPTS[r % 3], answers()[r % 3, r // 3].tolist()
-        start = looks[0].tokens[r].tolist()
-        holes = [i for i in range(len(prompt)) if start[i] == MASK]
-        whole = plain_log_probs(backbone, r % 3, answer, holes=holes)
-        parts = [
-            plain_log_probs(
-                backbone,
-                r % 3,
-                answer,
-                hidden=look.scored[r].nonzero()[:, 0].tolist(),
-                holes=holes,
-            )
-            for look in looks[1:]
-        ]
-        for k in range(SIZE):
-            pair = parts[0 if looks[1].scored[r, k] else 1][k]
-            goal = float((whole[k] + pair).detach()) / 2
-            assert found[r, k].item() == pytest.approx(goal, abs=1e-5)
-
-
-def test_prompts_have_holes_by_chance():
-    rows = written(several(400), answers(400))
-    prompt = rows.batch.frozen & ~rows.batch.pad
-    [look] = views(rows, noise=Noise(1), mask_id=MASK, prompt_mask=0.15, coupled=False)
-    share = (look.tokens[prompt] == MASK).float().mean()
-    assert abs(float(share) - 0.15) < 4 * (0.15 * 0.85 / int(prompt.sum())) ** 0.5
 
 
 # ---- the module --------------------------------------------------------------
