@@ -121,6 +121,26 @@ def test_errors_reach_both_processes(folder):
     assert "already in use by process" in first["taken"]
 
 
+def test_the_head_is_gathered_for_a_loss_measured_aside(monkeypatch):
+    """A task may ask its module for losses, not the root that DeepSpeed has wrapped."""
+    seen = []
+    zero = SimpleNamespace(
+        register_external_parameter=lambda outer, parameter: seen.append(
+            (outer, parameter)
+        )
+    )
+    for name in ("deepspeed", "deepspeed.runtime", "deepspeed.runtime.zero"):
+        monkeypatch.setitem(sys.modules, name, zero)
+    module = torch.nn.Module()
+    module.backbone = torch.nn.Module()
+    module.backbone.head = torch.nn.Linear(2, 3, bias=False)
+    root = deepspeed._Plain(module)
+    deepspeed._gather_with_the_root(root, module)
+    head = module.backbone.head.weight
+    assert [outer for outer, _ in seen] == [root, module]
+    assert all(parameter is head for _, parameter in seen)
+
+
 @pytest.mark.parametrize(
     ("stage", "precision", "changes", "told"),
     [

@@ -213,11 +213,13 @@ def _gather_with_the_root(root: nn.Module, module: nn.Module) -> None:
     """Have stage 3 gather the parameters that are used outside of their own module.
 
     DeepSpeed gathers a module's parameters when its forward is called. The fused loss
-    reads the head's weight instead.
+    reads the head's weight instead, inside the forward of the root in a training step,
+    and inside that of the module alone where a task measures losses by itself.
     """
     from deepspeed.runtime.zero import register_external_parameter
 
     head = getattr(module.backbone, "head", None)
     if isinstance(head, nn.Linear):
         for parameter in head.parameters():
-            register_external_parameter(root, parameter)
+            for outer in dict.fromkeys((root, module)):
+                register_external_parameter(outer, parameter)
