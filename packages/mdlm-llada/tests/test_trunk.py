@@ -49,8 +49,14 @@ def test_dream_is_a_qwen2_whose_logits_are_moved_by_one() -> None:
     assert (logits(model, Batch.of(canvas)) - expected).abs().max() == 0.0
 
 
-def test_llada_moe_has_the_router_of_qwen3_without_its_norm() -> None:
-    model = trunk("llada-moe")
+@pytest.mark.parametrize("normed", [False, True])
+def test_llada_moe_has_the_router_of_qwen3_with_its_norm_or_without(
+    normed: bool,
+) -> None:
+    built = trunk("llada-moe")
+    config = {**built.architecture.to_json(), "norm_topk_prob": normed}
+    model = LLaDA(Architecture.from_json(config, "config.json"), mask_id=MASK).eval()
+    model.load_state_dict(built.state_dict())
     canvas = tokens()
     expected = peer_logits(peer(model), canvas)
     torch.testing.assert_close(

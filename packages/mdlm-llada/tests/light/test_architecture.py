@@ -149,6 +149,17 @@ def test_a_mixture_may_call_itself_llada(name: str) -> None:
     assert a.mask_token_id is None
 
 
+def test_a_mixture_norms_its_weights_if_it_says_so() -> None:
+    """One that has `norm_topk_prob` true was trained with weights that add up to 1."""
+    a = Architecture.from_json({**LLADA_MOE, "norm_topk_prob": True}, WHERE)
+    assert a.norm_topk
+    assert Architecture.from_json(replace(a, raw={}).to_json(), WHERE) == a
+    without = {k: v for k, v in LLADA_MOE.items() if k != "norm_topk_prob"}
+    assert not Architecture.from_json(without, WHERE).norm_topk
+    with pytest.raises(CheckpointError, match="norm_topk_prob is 1; it must be true"):
+        Architecture.from_json({**LLADA_MOE, "norm_topk_prob": 1}, WHERE)
+
+
 def test_block_diffusion() -> None:
     a = Architecture.from_json(LLADA2_MINI, WHERE)
     assert (a.family, a.block_size, a.rotary_size) == ("llada2", 32, 64)

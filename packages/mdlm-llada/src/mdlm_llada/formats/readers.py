@@ -86,7 +86,7 @@ def _llada_moe(fields: Fields) -> Architecture:
             scale=fields.number("routed_scaling_factor", 1.0),
         ),
         router="softmax",
-        norm_topk=False,  # the published model never norms them, whatever the field
+        norm_topk=fields.flag("norm_topk_prob", default=False),
         **_sizes(fields),
         **_tokens(fields),
     )

@@ -69,7 +69,7 @@ def _llada_moe(a: Architecture) -> dict[str, object]:
         "expert_intermediate_size": experts.width,
         "shared_expert_intermediate_size": None,
         "moe_layer_freq": [1] * a.blocks,
-        "norm_topk_prob": False,
+        "norm_topk_prob": a.norm_topk,
         "num_experts": experts.count,
         "num_experts_per_tok": experts.per_token,
         "partial_rotary_factor": a.rotary_size / a.head_size,
