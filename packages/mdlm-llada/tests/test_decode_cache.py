@@ -197,6 +197,23 @@ def test_block_diffusion_decodes_blocks_of_the_model() -> None:
         run(trunk, rows, DecodeConfig(steps=8, block=8, cache="approx-dual"))
 
 
+def test_block_diffusion_keeps_to_its_steps_under_a_threshold() -> None:
+    """LLaDA 2 commits a step's count even if nothing reaches the threshold."""
+    trunk, seen = model("llada2", block_size=S), []
+    rows = canvas([[]], 2 * S)
+    settings = DecodeConfig(steps=4, block=S, threshold=1.0)
+    found = run(
+        trunk,
+        rows,
+        settings,
+        callback=lambda _, tokens: seen.append(int((tokens == MASK).sum())),
+    )
+    assert found.nfe.tolist() == [4]
+    assert seen == [12, 8, 4, 0]
+    both_ways = run(model(), rows, settings)
+    assert both_ways.nfe.tolist() == [2 * S]  # one at a time
+
+
 def edited(
     trunk: LLaDA, x: Tensor, first: int, *, steps: int, bound: float, most: int
 ) -> tuple[list[int], int]:

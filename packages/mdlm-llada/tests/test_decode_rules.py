@@ -13,11 +13,13 @@ from mdlm_llada.decode.rules import by_count, commit
 SCORES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12)
 
 
-def chosen(config: DecodeConfig, sure: list[float], count: int = 1) -> set[int]:
+def chosen(
+    config: DecodeConfig, sure: list[float], count: int = 1, **more: bool
+) -> set[int]:
     scores = torch.tensor([sure])
     entropy = 3 * (1 - scores)
     masked = torch.ones_like(scores, dtype=torch.bool)
-    picked = commit(config, scores, masked, torch.tensor([count]), entropy)
+    picked = commit(config, scores, masked, torch.tensor([count]), entropy, **more)
     return set(picked[0].nonzero().flatten().tolist())
 
 
@@ -79,6 +81,20 @@ def test_entropy_bound_stops_when_the_joint_entropy_is_not_known(
     found = chosen(DecodeConfig(entropy_bound=bound), sure)
     margin = abs(total - largest - bound) < 1e-5
     assert found == set(expected) or margin
+
+
+@settings(deadline=None)
+@given(
+    SCORES,
+    st.integers(1, 12),
+    st.sampled_from([{"threshold": 0.5}, {"factor": 1.0}, {"entropy_bound": 1.0}]),
+)
+def test_a_count_may_be_the_least(
+    sure: list[float], count: int, rule: dict[str, float]
+) -> None:
+    config = DecodeConfig(**rule)
+    found = chosen(config, sure, count, at_least_counts=True)
+    assert found == chosen(config, sure) | set(order_of(sure)[:count])
 
 
 def test_only_masked_positions_are_committed() -> None:

@@ -23,7 +23,8 @@ class DecodeConfig(SamplerConfig):
     """What makes a position sure: the drawn token's probability, chance, the gap
     between the two best, or a low entropy."""
     threshold: float = 0.0
-    """Commit every position whose confidence reaches it, at least one; 0: by count."""
+    """Commit every position whose confidence reaches it, at least one, and at
+    least the step's count if the model sees blocks; 0: by count."""
     factor: float = 0.0
     """Commit the n surest while (n + 1) (1 - confidence of the n-th) stays below it."""
     entropy_bound: float = 0.0

@@ -44,7 +44,9 @@ def decode(
     LLaDA's decoding (arXiv 2502.09992, section 2.4 and appendix B.4). A row's blocks
     begin at its first position to fill; those of a block-diffusion model are the
     model's. At every step a token is drawn at each masked position of the row's block,
-    and the surest ones are committed; the others stay masked. Rows go on at their own
+    and the surest ones are committed; the others stay masked. A block-diffusion model
+    keeps to its steps: a threshold, factor or bound commits more than the step's
+    count, never less (as LLaDA 2 decodes). Rows go on at their own
     pace, and one that is full makes room for the next.
 
     A step needs the head at the masked positions of the block alone, and a draw one
@@ -169,7 +171,14 @@ class _Run:
             ends=self.ends,
         )
         counts = torch.tensor([row.count for row in active], device=device)
-        chosen = commit(self.settings, found.sure, masked, counts, found.entropy)
+        chosen = commit(
+            self.settings,
+            found.sure,
+            masked,
+            counts,
+            found.entropy,
+            at_least_counts=causal_block(self.denoiser) > 0,
+        )
         left = (masked & ~chosen).any(1).tolist()
         chosen |= found.revised & ~masked
         self._write(index, window, chosen, found.tokens)

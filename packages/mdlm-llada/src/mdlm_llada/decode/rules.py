@@ -50,6 +50,8 @@ def commit(
     masked: Tensor,
     counts: Tensor,
     entropy: Tensor | None = None,
+    *,
+    at_least_counts: bool = False,
 ) -> Tensor:
     """Return ``(B, S)`` bool: the masked positions that get their token now.
 
@@ -67,12 +69,16 @@ def commit(
         settings: which rule.
         sure: ``(B, S)`` scores; positions that come last of all are below zero.
         masked: ``(B, S)`` bool, the positions asked about.
-        counts: ``(B,)`` int64, read by the rule by count alone.
+        counts: ``(B,)`` int64, read by the rule by count, and by the others if they
+            are the least.
         entropy: ``(B, S)`` in nats, read by the entropy bound alone.
+        at_least_counts: whether `counts` are committed however unsure they are, as
+            LLaDA 2 does beside its threshold.
     """
     key = sure.masked_fill(~masked, -torch.inf)
     ordered, order = key.sort(dim=1, descending=True, stable=True)
     place = torch.arange(1, key.shape[1] + 1, device=key.device)  # n
+    by_counts = place <= counts.unsqueeze(1)
     if settings.threshold > 0:
         chosen = ordered >= settings.threshold
     elif settings.factor > 0:
@@ -84,8 +90,9 @@ def commit(
         joint = h.cumsum(1) - h.cummax(1).values
         chosen = _while(joint <= settings.entropy_bound)
     else:
-        chosen = place <= counts.unsqueeze(1)
-    chosen = (chosen | (place == 1)) & (ordered > -torch.inf)
+        chosen = by_counts
+    least = by_counts if at_least_counts else place == 1
+    chosen = (chosen | least) & (ordered > -torch.inf)
     return torch.zeros_like(chosen).scatter(1, order, chosen)
 
 
