@@ -146,24 +146,42 @@ def translate(tree: Mapping[str, Any], *, processes: int = 1) -> Translated:
     task = given.get("task")
     if not isinstance(task, str) or not task:
         raise ConfigError("train.task is missing; it names the data, such as gsm8k")
-    values = {
-        name: given.get(name, key.default)
-        for name, key in KEYS.items()
-        if given.get(name, key.default) is not None
-    }
+    values = {}
+    for name, key in KEYS.items():
+        value = key.default if given.get(name) is None else given[name]
+        if value is not None:
+            values[name] = value
     values.setdefault("tokenizer_path", values["model_path"])
     values.setdefault("train_data_path", f"./data/train/{task}.jsonl")
     sets = ["task.name=llada-sft", "data.name=llada-processed"]
+    fitted = _truth("PPOTS", values["PPOTS"])
     for name, value in values.items():
+        if name == "p_model" and not fitted:
+            continue  # which density is fitted, if one is
         sets += _assignments(name, KEYS[name], value, values)
-    batch = int(values["batch_size_per_gpu"]) * int(values["grad_accum"])
+    batch = _whole("batch_size_per_gpu", values) * _whole("grad_accum", values)
     sets.append(f"train.batch_size={batch * processes}")
     sets += [f"{path}={text(value)}" for path, value in ours]
     return Translated(
         sets=tuple(sets),
         out=str(values.get("output_dir", f"./logs/{task}")),
-        mirror=values["china"] is True,
+        mirror=_truth("china", values["china"]),
     )
+
+
+def _truth(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"train.{name} is {value!r}; it must be true or false")
+    return value
+
+
+def _whole(name: str, values: Mapping[str, Any]) -> int:
+    value = values[name]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(
+            f"train.{name} is {value!r}; it must be a whole number, at least 1"
+        )
+    return value
 
 
 def _check_engine(tree: Mapping[str, Any]) -> None:
@@ -201,7 +219,9 @@ def _assignments(
         return tuple(f"{path}={text(value)}" for path in key.paths)
     if value is False and "no" in key.values:  # YAML reads a bare no as false
         value = "no"
-    if value not in key.values:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, list | dict) or value not in key.values:
         options = ", ".join(f"'{option}'" for option in key.values)
         raise ConfigError(f"train.{name} is {value!r}; it must be one of {options}")
     steps = {n: values[n] for n in ("eval_steps", "save_steps")}

@@ -73,9 +73,11 @@ KEYS: Mapping[str, Key] = {
     # ---- optimisation
     "epochs": _to(1, "train.epochs"),
     "lr": _to(5e-5, "train.lr"),
+    "warmup_steps": _to(0, "train.warmup"),
     "lr_scheduler_type": Key(
         "linear",
         values={
+            # after warmup_steps, which it does not have
             "constant": ("train.lr_schedule=constant", "train.warmup=0"),
             "constant_with_warmup": ("train.lr_schedule=constant",),
             "linear": ("train.lr_schedule=linear",),
@@ -84,7 +86,6 @@ KEYS: Mapping[str, Key] = {
             "polynomial": ("train.lr_schedule=polynomial",),
         },
     ),
-    "warmup_steps": _to(0, "train.warmup"),
     "weight_decay": _to(0.1, "train.weight_decay"),
     "max_grad_norm": _to(1.0, "train.clip"),
     "batch_size_per_gpu": _to(1, "train.micro_batch"),

@@ -126,6 +126,7 @@ def mdlm_presets() -> Iterable[PresetSpec]:
         ("default", "A tiny model that learns 4 x 4 Sudoku, in minutes."),
         ("addition", "A tiny model that learns three-digit addition, step by step."),
         ("vrpo", "Preference optimisation on sums, tiny: shows how it is set up."),
+        ("sft", "A tiny model on rows of 'mdlm llada preprocess': shows the way."),
         ("grpo", "Learning addition from rewards, tiny: shows how it is set up."),
         ("8b-sft", "Fine-tuning LLaDA-8B-Instruct on GSM8K, as published."),
         ("8b-lora", "The same with low-rank adapters, for one GPU."),

@@ -74,7 +74,6 @@ def test_every_key_is_there():
         ("save_strategy", "last", "train.save_every", 0),
         ("train_mode", "MIRROR", "task.train_mode", "MIRROR"),
         ("PPOTS", True, "task.times.ppots", True),
-        ("p_model", "AP", "task.times.model", "AP"),
         ("num_samples_x0", 4, "task.times.samples_x0", 4),
         ("num_samples_t", 5, "task.times.samples_t", 5),
         ("num_samples_xt", 6, "task.times.samples_xt", 6),
@@ -90,6 +89,7 @@ def test_every_key_is_there():
         ("refresh_every", 50, "task.times.refresh_every", 50),
         ("gradient_checkpointing", True, "train.checkpoint_activations", True),
         ("dtype", "bfloat16", "train.precision", "bf16"),
+        ("report_to", ["wandb"], "train.report_to", ("wandb",)),
         ("report_to", "tensorboard", "train.report_to", ("tensorboard",)),
         ("mask_token_id", 5, "model.mask_token_id", 5),
         ("mask_token_id", 5, "data.mask_token_id", 5),
@@ -159,6 +159,42 @@ def test_seed_and_task_may_stand_at_the_top():
 def test_what_cannot_be_is_refused(tree, told):
     with pytest.raises(ConfigError, match=told):
         translate(tree)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("batch_size_per_gpu", 2.5, "a whole number"),
+        ("grad_accum", "x", "a whole number"),
+        ("china", "true", "true or false"),
+        ("PPOTS", 1, "true or false"),
+        ("report_to", ["wandb", "tensorboard"], "one of"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused(name, value, told):
+    with pytest.raises(ConfigError, match=f"train.{name} is .*{told}"):
+        translate(original(**{name: value}))
+
+
+def test_null_is_the_default_of_the_original():
+    nothing = dict.fromkeys(set(KEYS) - {"task"})
+    found = translate({"engine": "llada_plus", "train": {"task": "a", **nothing}})
+    assert found == translate({"engine": "llada_plus", "train": {"task": "a"}})
+
+
+def test_constant_has_no_warmup():
+    rates = {"warmup_steps": 100}
+    for kind, warmup in (("constant", 0), ("constant_with_warmup", 100)):
+        config, _ = run_config(original(lr_scheduler_type=kind, **rates))
+        assert config.train.warmup == warmup
+
+
+def test_a_density_is_chosen_only_with_ppots():
+    config, _ = run_config(original(p_model="clipped"))
+    assert config.task.config.times.model == "EPR"
+    assert not config.task.config.times.ppots
+    config, _ = run_config(original(p_model="AP", PPOTS=True))
+    assert config.task.config.times.model == "AP"
 
 
 def test_files_are_merged_deeply_and_lists_are_replaced(tmp_path):

@@ -202,7 +202,7 @@ class Loop:
         """Yield a whole module with the averaged weights, in evaluation mode."""
         twin = None
         if self.engine.sharded:
-            with global_seed(self.noise.child("twin")):
+            with global_seed(Noise(self.config.seed).child("init")):  # as it began
                 twin = self.task.build(self.source)
         with self.engine.averaged(twin) as module:
             yield module

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from mdlm_llada.config import DecodeConfig
 
 if TYPE_CHECKING:
     from mdlm_core.catalog import Catalog
+    from mdlm_core.config import RunConfig
 
 ANSWER_LENGTH = 128
 """Tokens of an answer, if neither the command nor the run says."""
@@ -94,7 +96,8 @@ def decoding(
     """Return how to decode, and the length of an answer.
 
     They are what the options say; else what the run was trained with, if the model is
-    a run with this sampler; else the defaults.
+    a run with this sampler; else the defaults. Steps that nobody asked for are rounded
+    up to what the blocks can share.
 
     Args:
         model: a run or a checkpoint.
@@ -120,12 +123,27 @@ def decoding(
     first = [] if name == "llada" else ["sampler=llada"]
     run = read_run(folder, catalog, sets=[*first, *own])
     settings = _decode(run.sampler.config)
-    length = gen_length or int(getattr(run.task.config, "answer_length", 0))
-    if not length:
-        most = int(getattr(run.data.config, "max_length", ANSWER_LENGTH))
-        blocks = max(1, -(-min(most, ANSWER_LENGTH) // settings.block))
-        length = blocks * settings.block
+    length = gen_length or whole_blocks(_trained_length(run), settings.block)
+    asked = given.get("steps") is not None or any("sampler.steps" in t for t in own)
+    blocks = length // settings.block
+    if not asked and length % settings.block == 0 and settings.steps % blocks:
+        settings = replace(settings, steps=whole_blocks(settings.steps, blocks))
     return settings, length
+
+
+def _trained_length(run: RunConfig) -> int:
+    """Return the tokens of an answer that a run says; else at most the default."""
+    for config in (run.task.config, run.data.config):
+        if length := int(getattr(config, "answer_length", 0)):
+            return length
+    return min(
+        int(getattr(run.data.config, "max_length", ANSWER_LENGTH)), ANSWER_LENGTH
+    )
+
+
+def whole_blocks(length: int, block: int) -> int:
+    """Return `length` rounded up to a multiple of `block`."""
+    return max(1, -(-length // block)) * block
 
 
 def _decode(config: Any) -> DecodeConfig:
