@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
 from torch import nn
 
-from mdlm_core.errors import ConfigError, MissingExtraError
+from mdlm_core.errors import CheckpointError, ConfigError, MissingExtraError
 from mdlm_core.kernels.noise import Noise, global_seed
 from mdlm_core.testing.tiny import tiny_batch, tiny_canvas
-from mdlm_core.train.state import load, named_tensors
+from mdlm_core.train.state import load, named_tensors, restore
 from mdlm_llada.backbone import build
 from mdlm_llada.config import LLaDAConfig, LoraConfig
 from mdlm_llada.lora import adapters, apply_lora, merge_lora
+from mdlm_llada.lora_base import checksum_of
 
 V, MASK = 12, 11
 LAYERS = {"q", "k", "v", "out", "gate", "up", "down"}
@@ -74,7 +76,7 @@ def test_adapters_are_in_attention_and_mlp_alone():
 def test_only_adapters_learn():
     backbone = adapted()
     learning = {n for n, p in backbone.named_parameters() if p.requires_grad}
-    assert learning == {n for n in backbone.state_dict() if "lora_" in n}
+    assert learning == {n for n in backbone.state_dict() if ".lora_" in n}
     batch = tiny_batch(length=8, vocab_size=V, mask_id=MASK)
     backbone.logits(backbone.hidden(batch)[batch.free]).logsumexp(-1).sum().backward()
     for name, parameter in backbone.named_parameters():
@@ -94,11 +96,45 @@ def test_the_scale_is_alpha_over_rank():
 def test_only_adapters_are_saved_if_the_rest_is_outside():
     backbone = trained(adapted())
     saved = {name: value.clone() for name, value in named_tensors(backbone).items()}
-    assert all("lora_" in name for name in saved)
+    assert saved.pop("lora_base.checksum").shape == ()
+    assert all(".lora_" in name for name in saved)
     assert len(saved) == 2 * len(adapters(backbone))
+    saved = {n: value.clone() for n, value in named_tensors(backbone).items()}
     other = adapted()
     load(other, saved)
     torch.testing.assert_close(states(other), states(backbone), atol=0, rtol=0)
+
+
+def other_base():
+    backbone = model()
+    with torch.no_grad():
+        backbone.blocks[0].q.weight[0, 0] += 1e-3
+    return adapted(backbone)
+
+
+def test_adapters_of_another_base_are_not_loaded():
+    saved = {name: value.clone() for name, value in named_tensors(adapted()).items()}
+    with pytest.raises(CheckpointError, match="trained on other weights"):
+        load(other_base(), saved)
+
+
+def test_adapters_of_another_base_are_not_trained_on():
+    saved = {name: value.clone() for name, value in named_tensors(adapted()).items()}
+    for backbone, good in ((adapted(), True), (other_base(), False)):
+        live = backbone if good else deepcopy(backbone)  # as averages are made
+        restore(named_tensors(live), saved, "the checkpoint")
+        if good:
+            states(live)
+            continue
+        with pytest.raises(CheckpointError, match="bring back the checkpoint"):
+            states(live)
+
+
+def test_weights_that_changed_places_are_others():
+    weights = {"a": torch.arange(4.0), "b": torch.ones(4)}
+    swapped = {"a": weights["b"], "b": weights["a"]}
+    assert checksum_of(weights) != checksum_of(swapped)
+    assert checksum_of(weights) == checksum_of(dict(reversed(weights.items())))
 
 
 def test_everything_is_saved_if_the_rest_is_new():

@@ -18,7 +18,10 @@ from torch import nn
 from mdlm_core.errors import ConfigError, MissingExtraError
 
 from .config import LoraConfig
+from .lora_base import LoraBase
 
+_BASE = "lora_base"
+"""The part of the model that knows the weights below the adapters."""
 _ROUTERS = ("router",)
 """Layers that choose experts: they are no part of attention or MLP."""
 
@@ -35,7 +38,8 @@ def apply_lora(
         backbone: the model. Its `head` stays as it is.
         config: rank, scale, dropout, and which layers.
         outside: whether the weights below come from a checkpoint that stays where it
-            is, so that a run does not save them again; it reads them from there.
+            is, so that a run does not save them again; it reads them from there, and
+            saves their checksum, so that others are refused (`LoraBase`).
         inside: adapters go only into parts below this one, such as ``model.bert``.
 
     Raises:
@@ -55,16 +59,21 @@ def apply_lora(
         fan_in_fan_out=not isinstance(layers[names[0]], nn.Linear),
         bias="none",
     )
-    below = set(backbone.state_dict())
+    below = backbone.state_dict()
+    base = LoraBase(below) if outside else None
     peft.inject_adapter_in_model(settings, backbone)
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    if outside:
+    if base is not None:
         everything = set(backbone.state_dict())
         renamed = {_below(name, names) for name in below}
         backbone.external_tensors = frozenset(everything & renamed)  # type: ignore[assignment]
+        backbone.add_module(_BASE, base)
+        hook = backbone.register_load_state_dict_post_hook
+        hook(base.loaded)  # type: ignore[no-untyped-call]
+        next(iter(adapters(backbone).values())).register_forward_pre_hook(base.before)
 
 
 def _below(name: str, names: Iterable[str]) -> str:
@@ -96,6 +105,8 @@ def merge_lora(backbone: nn.Module) -> None:
     for attribute in ("external_tensors", "peft_config"):
         if attribute in vars(backbone):
             delattr(backbone, attribute)
+    if hasattr(backbone, _BASE):
+        delattr(backbone, _BASE)
     backbone.requires_grad_(True)
 
 
