@@ -5,7 +5,9 @@ import json
 import pytest
 
 from mdlm_core.cli import run
+from mdlm_core.errors import DataError
 from mdlm_llada import harness, registry
+from mdlm_llada.scoring.report import compare_reports, score_files
 
 
 @pytest.fixture
@@ -96,6 +98,37 @@ def test_eval_is_the_same_and_compares(files, capsys):
     assert code == 0
     assert "B - A  +0.3000" in out
     assert "McNemar p  0.1094" in out
+
+
+def test_both_files_are_matched_by_what_both_have(files, capsys):
+    """Ids of numbers in another order than the index, in one file alone."""
+    rows = read(files / "a.jsonl")
+    for row in rows:
+        row["meta"]["id"] = str(19 - row["meta"]["index"])
+        row["gold_raw"] = "#### 1"
+    write(files / "ids.jsonl", rows)
+    for row in rows:
+        del row["meta"]["id"]
+        row["prediction"] = "#### 1" if row["meta"]["index"] < 5 else "none"
+    write(files / "indices.jsonl", rows)
+    compare = ("eval", "--task", "gsm8k", "--compare")
+    code, out, _ = call(capsys, *compare, "ids.jsonl", "indices.jsonl", "--json")
+    assert code == 0
+    card = json.loads(out)  # a.jsonl says 1 in row 1 alone, and so do the first five
+    assert (card["only_first"], card["only_second"]) == (0, 4)
+
+
+def test_files_that_were_not_joined_alike_are_not_compared(files):
+    rows = read(files / "a.jsonl")
+    for row in rows:
+        row["id"] = str(19 - row["meta"]["index"])
+    write(files / "ids.jsonl", rows)
+    task = registry.get_task("gsm8k")
+    both = [
+        score_files(task, files / name, None, {}) for name in ("ids.jsonl", "a.jsonl")
+    ]
+    with pytest.raises(DataError, match=r"joined by id and .* by index"):
+        compare_reports(*both)
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,13 @@ def evaluate(
         )
 
         both = [
-            measure(found, path, gt, cfg, allow_missing=allow_missing, seed=seed)
-            for path in compare
+            measure(
+                *(found, path, gt, cfg),
+                allow_missing=allow_missing,
+                seed=seed,
+                also=other,
+            )
+            for path, other in (compare, compare[::-1])
         ]
         paired = compare_reports(*both, seed=seed or 0)
         card = {"task": found.name, **comparison_card(paired, *compare)}

@@ -96,12 +96,13 @@ def measure(
     allow_missing: bool,
     seed: int | None,
     audit: Path | None = None,
+    also: Path | None = None,
 ) -> Report:
     """Return the report on a file, and write the audit if there is a place for it."""
     from mdlm_llada.scoring.report import score_files, write_audit
 
     report = score_files(
-        task, pred, gt, cfg, allow_missing=allow_missing, seed=seed or 0
+        task, pred, gt, cfg, allow_missing=allow_missing, seed=seed or 0, also=also
     )
     if audit is not None:
         write_audit(report, audit)

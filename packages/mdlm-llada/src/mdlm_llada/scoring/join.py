@@ -61,6 +61,7 @@ def join(
     task: BaseTaskSpec,
     *,
     allow_missing: bool = False,
+    also: Path | None = None,
 ) -> Joined:
     """Return each prediction with its gold.
 
@@ -70,6 +71,8 @@ def join(
             if the predictions have it. A prediction's own `gold_raw` wins.
         task: knows what is right in a row.
         allow_missing: whether rows without a partner are left out and counted.
+        also: another file of predictions, which the rows will be compared with: what
+            they are matched by must be in its rows too.
 
     Raises:
         DataError: if a key stands twice, rows have no key or no partner, or a row has
@@ -77,7 +80,8 @@ def join(
     """
     mine = _read(predictions)
     theirs = None if golds is None else _read(golds)
-    by = _key_of([mine] if theirs is None else [mine, theirs])
+    beside = [_read(path) for path in (also,) if path is not None]
+    by = _key_of([mine, *beside] if theirs is None else [mine, theirs, *beside])
     keyed = _keyed(mine, by, predictions)
     if theirs is None:
         items = tuple(

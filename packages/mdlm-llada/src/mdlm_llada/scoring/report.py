@@ -123,6 +123,7 @@ def score_files(
     *,
     allow_missing: bool = False,
     seed: int = 0,
+    also: Path | None = None,
 ) -> Report:
     """Join, judge and count a file of predictions.
 
@@ -133,8 +134,11 @@ def score_files(
         cfg: the task's settings.
         allow_missing: whether rows without a partner are left out.
         seed: of the bootstrap.
+        also: another file, which this one will be compared with.
     """
-    joined = join(Path(predictions), golds, task, allow_missing=allow_missing)
+    joined = join(
+        Path(predictions), golds, task, allow_missing=allow_missing, also=also
+    )
     rows = judge_all(task, joined, cfg)
     return Report(task.name, Path(predictions), rows, joined, seed)
 
@@ -143,8 +147,16 @@ def compare_reports(first: Report, second: Report, *, seed: int = 0) -> Paired:
     """Return the paired comparison of two files for the same rows.
 
     Raises:
-        DataError: if a row is in one of them alone, or their golds differ.
+        DataError: if the files were not joined alike, a row is in one of them alone,
+            or their golds differ.
     """
+    kinds = [report.joined.by for report in (first, second)]
+    if kinds.count("id") == 1:
+        raise DataError(
+            f"'{first.path}' was joined by {kinds[0]} and '{second.path}' by "
+            f"{kinds[1]}, so that their rows cannot be matched; give the rows of both "
+            f"files ids, or an index"
+        )
     mine = {row.key: row for row in first.rows}
     theirs = {row.key: row for row in second.rows}
     for one, other, here, there in (
