@@ -27,10 +27,12 @@ Status = Literal["passed", "failed", "timed out", "killed"]
 _REPORT_BYTES = 1000
 _PROGRAM = "program.py"
 
-# The guard sets limits and runs the program in the same process. Only a program that
-# runs to its end is reported as done: leaving early with exit code 0 does not count.
+# The guard sets limits and runs the program in the same process, as a module that is
+# imported: what it does as a script alone (`__main__`) is no part of the answer. Only a
+# program that runs to its end is reported as done: leaving early with exit code 0 does
+# not count.
 _GUARD = r"""
-import os, resource, sys
+import os, resource, sys, types
 
 report, seconds, memory, size = (int(word) for word in sys.argv[1:5])
 limits = {"CPU": seconds, "AS": memory, "FSIZE": size, "NPROC": 0, "CORE": 0}
@@ -44,7 +46,8 @@ try:
     with open("program.py", encoding="utf-8") as file:
         source = file.read()
     os.unlink("program.py")
-    exec(compile(source, "program.py", "exec"), {"__name__": "__main__"})
+    module = sys.modules["program"] = types.ModuleType("program")
+    exec(compile(source, "program.py", "exec"), module.__dict__)
 except BaseException as error:
     text = f"{type(error).__name__}: {error}"
 else:
