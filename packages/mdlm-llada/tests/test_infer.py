@@ -16,7 +16,7 @@ from mdlm_llada.checkpoint.tiny import tiny_checkpoint
 from mdlm_llada.cli import app
 from mdlm_llada.config import DecodeConfig
 from mdlm_llada.generate import generate
-from mdlm_llada.infer import cut, infer, meta_path
+from mdlm_llada.infer import infer, meta_path
 from mdlm_llada.registry import get_task
 
 from .decode_toy import Bytes
@@ -106,11 +106,6 @@ def test_broken_lines_are_named(tmp_path: Path, line: str, message: str) -> None
     out.write_text("\n".join([first, line, *rest]) + "\n")
     with pytest.raises(DataError, match=message):
         answer(out)
-
-
-def test_stop_strings_cut() -> None:
-    assert cut("a\nQ: b", ("Q:", "\n")) == "a"
-    assert cut("a", ("b", "")) == "a"
 
 
 # ---- commands ---------------------------------------------------------------

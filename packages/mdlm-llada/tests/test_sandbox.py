@@ -28,6 +28,13 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX limits")
         ("open('big', 'wb').write(b'0' * (2 << 20))", "failed", "File too large"),
         ("import os, signal; os.kill(os.getpid(), 9)", "killed", "SIGKILL"),
         ("print('x' * 10 ** 6)", "passed", ""),
+        ("if __name__ == '__main__':\n    int(input())", "passed", ""),
+        (
+            "from __future__ import annotations\nfrom dataclasses import dataclass\n\n"
+            "@dataclass\nclass A:\n    x: int\n\nassert A(1).x == 1\n"
+            "import sys\nassert sys.modules[A.__module__].A is A",
+            *("passed", ""),
+        ),
     ],
 )
 def test_how_programs_end(source, status, detail):
@@ -108,6 +115,10 @@ EVAL = {
         ("    return sqrt(x)\n```\nThis is it.", True),
         ("Here:\n```python\ndef root(x):\n    return sqrt(x)\n```\nDone.", True),
         ("def root(x):\n    return sqrt(x)\n", True),
+        ("    return sqrt(x)\n\n\ndef root(x):\n    return sqrt(x)\n", True),
+        ("    return sqrt(x)\n\n\ndef root(x):\n    return 0\n", True),
+        ("def half(x):\n    return .5\n\ndef root(x):\n    return x**half(x)", True),
+        ("    return 0\n\n\ndef root(x):\n    return sqrt(x)\n", False),
         ("    return x\n", False),
         ("    return sqrt(x", False),
         ("", False),
@@ -150,6 +161,9 @@ MBPP_ROW = {
         ("[BEGIN]\ndef double(x):\n  return x + x\n[DONE]", True),
         ("```python\ndef double(x):\n  return 2 * x\n```", True),
         ("def double(x):\n  return 2 * x\n```\nIt doubles.", True),
+        ("def double(x):\n  return 2 * x\n[DONE]\n\nHalve.\n[BEGIN]\nx[DONE]", True),
+        ("def double(x):\n  return 2 * x\n\n[BEGIN]\nHalve.", True),
+        ("Sure:\n[BEGIN]\ndef double(x):\n  return 2 * x\n[DONE]", True),
         ("def double(x):\n  return x * x\n[DONE]", False),
         ("[DONE]", False),
     ],

@@ -19,6 +19,7 @@ from mdlm_core.cache import write_atomic
 from mdlm_core.errors import DataError, UsageError
 
 from .config import DecodeConfig
+from .extract.stops import cut
 from .generate import Answer, Answering, check_lengths, generate
 from .registry import BaseTaskSpec, Example
 from .template import prompt_ids
@@ -132,12 +133,6 @@ def weights_of(model: Answering) -> str:
             found.update(f"{name} {tuple(tensor.shape)}".encode())
             found.update(some.numpy().tobytes())
     return found.hexdigest()[:16]
-
-
-def cut(text: str, stop: Sequence[str]) -> str:
-    """Return the text before the first of the strings `stop`."""
-    places = [text.find(string) for string in stop if string and string in text]
-    return text[: min(places)] if places else text
 
 
 def _line(task: BaseTaskSpec, index: int, example: Example, answer: Answer) -> str:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mdlm_llada.extract.boxed import last_boxed
-from mdlm_llada.extract.code import cut, fenced
+from mdlm_llada.extract.code import fenced
 from mdlm_llada.extract.expression import evaluate, find_expression
 from mdlm_llada.extract.latex import find_answer, normalise
 from mdlm_llada.extract.numbers import (
@@ -15,6 +15,7 @@ from mdlm_llada.extract.numbers import (
     strict,
     without_annotations,
 )
+from mdlm_llada.extract.stops import cut
 from mdlm_llada.registry import Example, get_task
 
 
@@ -184,6 +185,8 @@ def test_code_in_texts():
     assert fenced("```python\nx = 1") == "x = 1"
     assert cut("ab\ndef c\n#", ("\n#", "\ndef")) == "ab"
     assert cut("ab", ("x",)) == "ab"
+    assert cut("ab", ("", "b")) == "a"
+    assert cut("ab", ("",)) == "ab"
 
 
 PUZZLE, SOLUTION = "1000020041200341", "1432321441232341"

@@ -1,9 +1,8 @@
-"""Python in a text: inside a fence, up to a stop, or all of it."""
+"""Python in a text: inside a fence."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 _TAGGED = re.compile(r"```[ \t]*(?:python3?|py)[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.S)
 _BARE = re.compile(r"\A\s*```[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", re.S)
@@ -23,9 +22,3 @@ def fenced(text: str, wanted: str = "") -> str | None:
     if with_it:
         return str(with_it[-1])
     return str(blocks[0]) if blocks else None
-
-
-def cut(text: str, stops: Sequence[str]) -> str:
-    """Return the text up to the first of `stops`."""
-    ends = [end for stop in stops if (end := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text

@@ -21,6 +21,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from mdlm_core.errors import UsageError
 from mdlm_llada.config import DecodeConfig
+from mdlm_llada.extract.stops import cut
 from mdlm_llada.generate import generate
 from mdlm_llada.likelihood import Score, score
 from mdlm_llada.models import LoadedModel, load_model
@@ -303,9 +304,7 @@ def register() -> None:
 def _until(text: str, request: Mapping[str, Any]) -> str:
     """Return a text before the first stop string in it."""
     stops = request.get("until") or []
-    stops = [stops] if isinstance(stops, str) else stops
-    places = [text.find(stop) for stop in stops if stop]
-    return text[: min((place for place in places if place >= 0), default=len(text))]
+    return cut(text, [stops] if isinstance(stops, str) else stops)
 
 
 def _windows(ids: list[int], longest: int) -> Iterator[tuple[list[int], list[int]]]:

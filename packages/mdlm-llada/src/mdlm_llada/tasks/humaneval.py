@@ -7,11 +7,13 @@ prediction is a continuation of the prompt, or a text with the whole function in
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mdlm_core.errors import DataError
-from mdlm_llada.extract.code import cut, fenced
+from mdlm_llada.extract.code import fenced
+from mdlm_llada.extract.stops import cut
 from mdlm_llada.registry import BaseTaskSpec, Example, Settings, Verdict
 
 from .files import count, find, id_of, instructed, require_path, rows_of, text_of
@@ -68,9 +70,9 @@ class HumanEval(BaseTaskSpec):
         entry, prompt = str(item["entry_point"]), str(item["prompt"])
         head = f"def {entry}("
         block = fenced(prediction, head)
-        whole = block if block is not None else prediction.partition(_FENCE)[0]
-        if head in whole:  # the whole function: only what stands above it is needed
-            code = whole
+        text = block if block is not None else prediction.partition(_FENCE)[0]
+        if _is_whole(text, head):  # only what stands above it is needed
+            code = text
             program = f"{prompt.partition(head)[0]}\n{code}"
         else:
             code = self.postprocess(prediction, cfg) or ""
@@ -81,6 +83,18 @@ class HumanEval(BaseTaskSpec):
         outcome = run_program(program + check, timeout=float(cfg.get("timeout", 5.0)))
         how = f"{outcome.status} {outcome.detail}".strip()
         return Verdict(code, entry, outcome.passed, how=how)
+
+
+def _is_whole(code: str, head: str) -> bool:
+    """Return whether code has the whole function, and does not begin inside it.
+
+    A continuation of the prompt begins with an indented line; it may write the function
+    again after that.
+    """
+    lines = (line for line in code.splitlines() if line.strip())
+    first = next((line for line in lines if not line.startswith("#")), "")
+    begins = re.search(rf"^{re.escape(head)}", code, re.MULTILINE)
+    return begins is not None and not first[:1].isspace()
 
 
 def _gold(row: Mapping[str, Any], where: str) -> str:

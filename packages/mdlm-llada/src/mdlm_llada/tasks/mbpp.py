@@ -9,12 +9,14 @@ examples of a prompt are 2, 3 and 4.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mdlm_core.errors import ConfigError, DataError
-from mdlm_llada.extract.code import cut, fenced
+from mdlm_llada.extract.code import fenced
+from mdlm_llada.extract.stops import cut
 from mdlm_llada.registry import BaseTaskSpec, Example, Settings, Verdict
 
 from .files import count, find, id_of, instructed, require_path, rows_of, text_of
@@ -28,6 +30,8 @@ _RANGES = {
     "train": range(601, 975),
 }
 _SHOTS = (2, 3, 4)
+_BEGIN = "[BEGIN]"
+_FUNCTION = re.compile(r"^def \w+\(", re.MULTILINE)
 
 
 class MBPP(BaseTaskSpec):
@@ -99,8 +103,15 @@ class MBPP(BaseTaskSpec):
         return super().gold_of(row)
 
     def postprocess(self, pred: str, cfg: Settings) -> str | None:
-        """Return the code: a fenced block, or the text up to [DONE]."""
-        text = cut(pred.rpartition("[BEGIN]")[2], self.stop)
+        """Return the code: a fenced block, or the text up to [DONE].
+
+        What stands before a [BEGIN] is left out, unless it is a function already: then
+        the text goes on with another problem.
+        """
+        text = cut(pred, self.stop)
+        before, mark, after = text.partition(_BEGIN)
+        if mark:
+            text = before if _FUNCTION.search(before) else after
         code = fenced(text)
         code = cut(text, ("```",)) if code is None else code
         return code if code.strip() else None
