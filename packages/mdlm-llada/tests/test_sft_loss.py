@@ -11,6 +11,7 @@ from mdlm_core.errors import TrainingError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Rates
 from mdlm_llada.config import TimesConfig
+from mdlm_llada.sft.curves import Curves, measure_losses
 from mdlm_llada.sft.module import AtTimes, joined
 from mdlm_llada.sft.noise import MirroredNoise
 
@@ -245,6 +246,30 @@ def test_a_measurement_that_is_not_finite_stops_the_run():
     subject = module(backbone, config, rows_at=lambda step: rows())
     with pytest.raises(TrainingError, match="finite"):
         subject.advance(0, 10)
+
+
+@pytest.mark.parametrize("norm", ["sequence", "token", "batch"])
+def test_times_are_fitted_to_what_rows_add_to_the_loss(norm):
+    config = TimesConfig(
+        ppots=True, model="AP", samples_x0=2, samples_t=4, samples_xt=3,
+        max_tokens_per_forward=6, loss_max=1e9,
+    )  # fmt: skip
+    subject = module(ToyBackbone(), config, loss_norm=norm, rows_at=lambda step: rows())
+    subject.advance(0, 10)
+    each = measure_losses(
+        subject.row_losses,
+        rows().select(slice(2)),
+        times=subject.times.times,
+        masks=3,
+        loss_max=config.loss_max,
+        max_tokens=100,
+        noise=subject.noise.child(0).child("masks"),
+    ).losses
+    n = torch.tensor(ANSWERS[:2], dtype=torch.float64)
+    factor = torch.ones_like(n) if norm == "sequence" else n / n.mean()
+    goal = Curves(subject.times.times, each * factor[:, None, None])
+    assert torch.allclose(subject.times.g, goal.g, rtol=1e-5)
+    assert torch.allclose(subject.times.v, goal.v, rtol=1e-5)
 
 
 # ---- policies and backbones --------------------------------------------------

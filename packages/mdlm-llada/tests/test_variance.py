@@ -377,6 +377,8 @@ def test_the_command_prints_a_table_and_writes_the_numbers(files, capsys):
     assert ask(*model, *small, "--out", files / "out" / "found.json") == 0
     shown = capsys.readouterr().out
     card = json.loads((files / "out" / "found.json").read_text())
+    assert "(loss_norm=sequence)" in shown
+    assert card["loss_norm"] == "sequence"
     for words in ("A masks", "B times", "C rows", "MIRROR", "P-POTS (EPR)", "rho"):
         assert words in shown
     assert card["a"]["value"] + card["b"]["value"] + card["c"]["value"] == (

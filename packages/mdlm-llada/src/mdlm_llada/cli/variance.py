@@ -75,7 +75,8 @@ def variance(
     It has three parts: A from the masks, B from the times, C from the rows. The table
     says how much of it each way of drawing masks and times would leave, and how that
     compares with Normal at the same number of forward passes, with standard errors.
-    It is the variance of the loss; that of the gradient is another number.
+    It is the variance of the loss; that of the gradient is another number. A row's loss
+    is the one of task.loss_norm=sequence, per token of its answer, whatever the run's.
     """
     if (run is None) == (model is None):
         raise UsageError("give a run, or a checkpoint with --model, and not both")
@@ -138,11 +139,13 @@ def variance(
         masks=samples,
         own=subject.own,
     )
-    card = json.dumps(
-        {"model": subject.name, "seed": seed or 0, **found.to_json()},
-        indent=2,
-        allow_nan=False,
-    )
+    numbers = {
+        "model": subject.name,
+        "seed": seed or 0,
+        "loss_norm": "sequence",
+        **found.to_json(),
+    }
+    card = json.dumps(numbers, indent=2, allow_nan=False)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(card + "\n", encoding="utf-8")
@@ -156,8 +159,9 @@ def _print(found: Report) -> None:
     from mdlm_core.cli.tables import print_table
 
     print(
-        f"variance of a row's loss: {found.rows} rows, {found.times} times, "
-        f"{found.masks} masks with their mirror images"
+        f"variance of a row's loss per token of its answer (loss_norm=sequence): "
+        f"{found.rows} rows,\n{found.times} times, {found.masks} masks with their "
+        f"mirror images"
     )
     parts = [
         ("mean loss", found.loss),

@@ -21,7 +21,8 @@ from mdlm_core.train.processes import sum_over_processes
 LossRows = Callable[[Batch, Tensor, Noise], Tensor]
 """The losses ``(B,)`` of the rows of a batch at the times tau ``(B,)`` in [0, 1], with
 masks keyed by the noise and `sample_id`. A row's loss holds the weight of its mask rate
-but not 1 / p, and is what the batch's loss is the mean of. Dropout is off."""
+but not 1 / p, and is what the batch's loss is the mean of, up to a factor that all rows
+share: the normaliser decides how long answers count. Dropout is off."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, MaskingPolicy, Schedule
 from mdlm_core.tasks.pretrain import MaskedDiffusion
 
+from .curves import LossRows
 from .measure import TimeLaw
 from .noise import MirroredNoise
 
@@ -176,12 +177,30 @@ class FineTuning(MaskedDiffusion):
         if self.rows_at is None or not self.times.due(step):
             return
         device = next(self.backbone.parameters()).device
+        rows = self.rows_at(step).to(device)
         self.times.measure(
-            self.row_losses,
-            self.rows_at(step).to(device),
+            self._parts_of(rows.select(slice(self.times.config.samples_x0))),
+            rows,
             self.noise.child(step),
             step=step,
         )
+
+    def _parts_of(self, measured: Batch) -> LossRows:
+        """Return the losses that the times are fitted to: what rows add to the goal.
+
+        That is l for the normaliser "sequence". For "token" and "batch" it is n l, in
+        units of the mean n of the rows `measured`, so that long answers count as much
+        for the density as they do for the loss.
+        """
+        if self.loss_norm == "sequence":
+            return self.row_losses
+        mean = answer_lengths(measured).double().mean()
+
+        def parts(batch: Batch, tau: Tensor, noise: Noise) -> Tensor:
+            losses = self.row_losses(batch, tau, noise)
+            return losses * (answer_lengths(batch) / mean).to(losses)
+
+        return parts
 
     # ---- parts of the loss ---------------------------------------------------
 
