@@ -280,7 +280,7 @@ def test_answers_do_not_depend_on_the_batch(model):
 
 
 def test_drawn_answers_belong_to_their_requests(loaded):
-    """Whatever the batch is, request i of a seed is drawn with the same noise."""
+    """Whatever the batch is, a prompt and its repetitions draw the same noise."""
     sizes = {"gen_length": 8, "block_length": 8, "steps": 4, "temperature": 1.0}
     asked = [request("x" * (1 + i % 3), {"until": []}) for i in range(10)]
     one, four, other = (
@@ -290,6 +290,12 @@ def test_drawn_answers_belong_to_their_requests(loaded):
     assert one == four
     assert one != other
     assert len(set(one)) == 10
+    model = MaskedDiffusionLM(loaded, **sizes)
+    some = [asked[i] for i in (8, 1, 5, 4)]  # two prompts twice
+    found = model.generate_until(some, True)
+    assert found == [one[i] for i in (2, 1, 5, 4)]
+    hotter = request("xx", {"until": [], "temperature": 2.0})
+    assert model.generate_until([hotter, *some], True)[1:] == found
 
 
 def test_results_are_kept_as_they_come(model, monkeypatch):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import lm_eval.models  # noqa: F401  (the harness's own, which it then forgets to load)
@@ -215,7 +217,11 @@ class MaskedDiffusionLM(LM):  # type: ignore[misc]
     def generate_until(
         self, requests: Sequence[Instance], disable_tqdm: bool = False
     ) -> list[str]:
-        """Return decoded answers, each up to the first of its stop strings."""
+        """Return decoded answers, each up to the first of its stop strings.
+
+        Above temperature 0 an answer depends on the seed, the prompt, and on how many
+        requests with that prompt stand before it, as the harness repeats them.
+        """
         groups: dict[tuple[DecodeConfig, int, int], list[int]] = {}
         for i, request in enumerate(requests):
             groups.setdefault(self._plan(request.args[1]), []).append(i)
@@ -233,6 +239,7 @@ class MaskedDiffusionLM(LM):  # type: ignore[misc]
                 )
                 for i in members
             ]
+            numbers = _numbers(prompts)
             rows: list[Pair] = [(prompt, []) for prompt in prompts]
             for group in self._chunks(rows, "answers", disable_tqdm):
                 answers = generate(
@@ -241,7 +248,7 @@ class MaskedDiffusionLM(LM):  # type: ignore[misc]
                     answer_length=length,
                     settings=settings,
                     seed=int(self.arguments.own["seed"]),
-                    numbers=[members[j] for j in group],
+                    numbers=[numbers[j] for j in group],
                 )
                 for j, answer in zip(group, answers, strict=True):
                     i = members[j]
@@ -299,6 +306,17 @@ def register() -> None:
             model_registry.register(name)(MaskedDiffusionLM)
         elif model_registry.get(name) is not MaskedDiffusionLM:
             _log.warning("lm_eval has a model '%s' already; use --model mdlm", name)
+
+
+def _numbers(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """Return a number of 62 bits for each prompt, another one for each repetition."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    numbers = []
+    for ids in map(tuple, prompts):
+        digest = blake2b(repr((ids, seen[ids])).encode(), digest_size=8).digest()
+        numbers.append(int.from_bytes(digest, "little") >> 2)
+        seen[ids] += 1
+    return numbers
 
 
 def _until(text: str, request: Mapping[str, Any]) -> str:
