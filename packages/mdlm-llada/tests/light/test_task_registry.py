@@ -314,6 +314,33 @@ def test_arc(tmp_path, row, right, labels):
         assert not task.correct(said, example), said
 
 
+@pytest.mark.parametrize(
+    ("said", "label"),
+    [
+        ("The answer is a magnet.", "B"),
+        ("The answer is: **A magnet**", "B"),
+        ("<answer>a magnet</answer>", "B"),
+        (r"\boxed{5 amperes}", "D"),
+        ("The answer is 5 amperes", "D"),
+        ("The answer is a magnet, so it sticks.", None),
+        ("The answer is a big magnet", None),
+        ("The answer is 3.5", None),
+        ("The answer is A because it is iron.", "A"),
+        ("The answer is A, not a magnet", "A"),
+        ("The answer is (a) iron", "A"),
+        ("The answer is c.", "C"),
+        ("the answer is c\nI think", "C"),
+        ("ANSWER: D", "D"),
+        ("B. a magnet", "B"),
+    ],
+)
+def test_a_small_a_is_a_word(said, label):
+    task = get_task("arc")
+    choices = {"A": "iron", "B": "a magnet", "C": "a pole", "D": "5 amperes"}
+    gold = json.dumps({"answer": "A", "choices": choices})
+    assert task.judge(said, gold, {}).extracted == label
+
+
 def test_arc_refuses_a_key_that_is_no_choice(tmp_path):
     row = {"question": "Wet?", "choices": HUB, "answerKey": "C"}
     path = str(write(tmp_path / "test.jsonl", [row]))

@@ -20,7 +20,14 @@ from .files import count, find, id_of, instructed, require_path, rows_of
 
 _FILES = ("{split}.jsonl", "*[-_]{split}.jsonl")
 _LABEL = r"\(?([A-Ea-e]|[1-5])\)?"
-_SAID = re.compile(rf"answer\s*(?:is|:)\s*:?\s*\**\s*{_LABEL}(?![A-Za-z0-9])", re.I)
+_SAYS = r"(?i:answer\s*(?:is|:))\s*:?\s*\**\s*"
+_SAID = re.compile(
+    rf"{_SAYS}(?:\(([A-Ea-e1-5])\)|([A-E1-5])(?![A-Za-z0-9]|\.\d)"
+    rf"|([a-e])(?=[.,:;)*]|\s*$))",
+    re.MULTILINE,
+)
+"""A small letter without brackets is a label only where a text may end."""
+_REST = re.compile(rf"{_SAYS}(.*)")
 _ALONE = re.compile(rf"^\s*\**{_LABEL}(?:[.:)]|\**\s*$)", re.M)
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
 
@@ -66,12 +73,11 @@ class Arc(BaseTaskSpec):
 
     def postprocess(self, pred: str, cfg: Settings) -> str | None:
         """Return a label: tagged, boxed, said to be the answer, or alone in a line."""
-        tagged = _TAG.findall(pred)
-        inside = tagged[-1] if tagged else last_boxed(pred)
+        inside = _inside(pred)
         if inside is not None:
             found = re.fullmatch(rf"\s*{_LABEL}\.?\s*", inside)
             return found.group(1).upper() if found else None
-        said = _SAID.findall(pred)
+        said = ["".join(groups) for groups in _SAID.findall(pred)]
         alone = _ALONE.findall(pred)
         label = said[-1] if said else alone[0] if alone else None
         return label.upper() if label else None
@@ -81,14 +87,30 @@ class Arc(BaseTaskSpec):
         return _parse(gold)[0]
 
     def judge(self, prediction: str, gold: str, cfg: Settings) -> Verdict:
-        """Compare labels; the text of a choice stands for its label."""
+        """Compare labels; the text of a choice stands for its label.
+
+        That may be all of the prediction, or what it marks or says as the answer.
+        """
         right, choices = _parse(gold)
-        said = prediction.strip().rstrip(".").casefold()
-        for label, text in choices.items():
-            if said == str(text).strip().rstrip(".").casefold():
-                return Verdict(label, right, label == right, how="text")
+        inside = _inside(prediction)
+        rest = _REST.findall(prediction)[-1:] if inside is None else [inside]
+        for said in map(_plain, (prediction, *rest)):
+            for label, text in choices.items():
+                if said == _plain(str(text)):
+                    return Verdict(label, right, label == right, how="text")
         found = self.postprocess(prediction, cfg)
         return Verdict(found, right, found == right, how="label")
+
+
+def _inside(text: str) -> str | None:
+    """Return what a text marks as its answer; the last one."""
+    tagged = _TAG.findall(text)
+    return tagged[-1] if tagged else last_boxed(text)
+
+
+def _plain(text: str) -> str:
+    """Return a text as it is compared."""
+    return text.lstrip("* \n").rstrip("*. \n").casefold()
 
 
 def _parse(gold: str) -> tuple[str, dict[str, str]]:
