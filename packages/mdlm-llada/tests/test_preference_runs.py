@@ -322,6 +322,15 @@ def test_what_does_not_go_together_is_refused(kind, change, message, file):
         task.build(source)
 
 
+def test_rewards_under_deepspeed_are_refused_before_an_answer_is_written(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    catalog, config = load_catalog(), settings("grpo")
+    task = catalog.build("task", config.task, run=config, catalog=catalog)
+    source = prompts.build(PromptsConfig(rows=4, held_out=1))
+    with pytest.raises(ConfigError, match="use DDP or FSDP2"):
+        task.build(source)
+
+
 @pytest.mark.parametrize(
     ("config", "values", "message"),
     [

@@ -17,6 +17,7 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.errors import ConfigError, UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import DataSource, Schedule
+from mdlm_core.train.zero import wants_zero
 from mdlm_llada.config import GRPOConfig
 from mdlm_llada.sft.answers import Answer, answer
 from mdlm_llada.tokenizer import Specials
@@ -40,11 +41,12 @@ class GRPO:
         """Build the backbone, its reference, and room for answers.
 
         Raises:
-            ConfigError: if the data have no rewards or do not repeat their batches as
+            ConfigError: under DeepSpeed; if the data have no rewards or do not repeat their batches as
                 often as there are inner steps, the model sees blocks, or the run has
                 another masking policy than the uniform one.
         """
         check_masking(self.run)
+        _check_launch()
         self._check_data()
         config, tokenizer = self.config, source.tokenizer
         judge = Judge(source, self.run.data.config.task, partial=config.partial)
@@ -147,6 +149,15 @@ class GRPO:
             count=self.config.sample_count,
             seed=seed,
             length=self.config.answer_length,
+        )
+
+
+def _check_launch() -> None:
+    if wants_zero():
+        raise ConfigError(
+            "llada-grpo divides its loss by the tokens of answers, whose number is not "
+            "known before they are written, and DeepSpeed has to know it before; use "
+            "DDP or FSDP2"
         )
 
 
