@@ -59,6 +59,15 @@ def test_a_stream_has_no_epochs():
     assert in_steps(config(), Stream()) == config()
 
 
+def test_a_source_may_count_the_steps_of_an_epoch_itself():
+    class Repeated(TinySource):
+        def steps_per_epoch(self, batch):
+            return 12 * (5 // batch)
+
+    counted = in_steps(config(epochs=2, eval_every="epoch"), Repeated()).train
+    assert (counted.steps, counted.eval_every) == (24, 12)  # batches of 4
+
+
 # ---- what a task counts and tells ---------------------------------------------
 
 

@@ -6,7 +6,10 @@ from itertools import islice
 import pytest
 import torch
 
+from mdlm_core.catalog import load_catalog
+from mdlm_core.config import resolve
 from mdlm_core.errors import ConfigError, DataError
+from mdlm_core.train.epochs import in_steps
 from mdlm_llada.config import PreferencesConfig, PromptsConfig
 from mdlm_llada.data import preferences, prompts
 from mdlm_llada.registry import Example
@@ -240,6 +243,19 @@ def test_batches_are_repeated(repeats):
                 assert torch.equal(batch.sample_id, plain[number])
     sweep = [len(b) for b in source.batches("validation", size=3, seed=0)]
     assert sweep == [3, 1]
+
+
+def test_epochs_count_whole_batches_before_they_are_repeated():
+    """20 prompts fill 3 batches of 6: 9 steps, though 60 rows would fill 10."""
+    settings = {"template": "plain", "rows": 20, "held_out": 4, "repeats": 3}
+    source = prompts.build(PromptsConfig(**settings))
+    sets = ["data.repeats=3", "train.batch_size=6", "train.epochs=2"]
+    config = resolve(load_catalog(), preset="llada/grpo", sets=sets).config
+    steps = in_steps(config, source).train.steps
+    assert steps == 2 * 9
+    found = islice(source.batches("train", size=6, seed=2), steps + 1)
+    epochs = [batch.epoch for batch in found]
+    assert epochs == [0] * 9 + [1] * 9 + [2]
 
 
 def test_examples_need_no_answer(monkeypatch):

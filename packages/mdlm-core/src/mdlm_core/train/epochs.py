@@ -14,7 +14,8 @@ EPOCH = "epoch"
 def in_steps(config: RunConfig, source: DataSource) -> RunConfig:
     """Return the settings with everything that is said in epochs said in steps.
 
-    An epoch is as many steps as the training rows fill whole batches.
+    An epoch is as many steps as the training rows fill whole batches, or what the
+    source's ``steps_per_epoch(batch_size)`` returns if it has one.
 
     Raises:
         ConfigError: if epochs are asked for and the size of the data is not known.
@@ -31,13 +32,15 @@ def in_steps(config: RunConfig, source: DataSource) -> RunConfig:
     ]
     if not asked:
         return config
+    counted = getattr(source, "steps_per_epoch", None)
     rows = source.size("train")
-    if rows is None:
+    if rows is None and counted is None:
         raise ConfigError(
             f"{asked[0]} asks for passes over the data, whose size is not known "
             f"because it is streamed; say it in steps"
         )
-    epoch = max(1, rows // train.batch_size)
+    size = train.batch_size
+    epoch = max(1, (rows or 0) // size if counted is None else counted(size))
 
     def steps(every: int | str) -> int:
         return epoch if isinstance(every, str) else every

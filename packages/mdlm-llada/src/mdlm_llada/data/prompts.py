@@ -55,6 +55,14 @@ class PromptSource(RowSource):
         times = self.repeats if split == "train" else 1
         return super().size(split) * times
 
+    def steps_per_epoch(self, batch: int) -> int:
+        """Return the batches of `batch` rows in which all training rows come.
+
+        Those that fill no batch wait for the next epoch; the others come `repeats`
+        times.
+        """
+        return super().size("train") // batch * self.repeats
+
     def batches(
         self,
         split: str,
