@@ -1,6 +1,7 @@
 """Intervals and paired tests against closed forms and enumeration."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy import stats
 
 from mdlm_core.errors import DataError
 from mdlm_core.kernels.noise import Noise
+from mdlm_llada.scoring.report import comparison_text
 from mdlm_llada.scoring.statistics import bootstrap, compare, wilson
 
 
@@ -43,7 +45,28 @@ def test_the_bootstrap_of_zeros_and_ones_has_the_binomials_quantiles():
     assert found.low == pytest.approx(low, abs=0.0101)
     assert found.high == pytest.approx(high, abs=0.0101)
     assert found == bootstrap(values, resamples=20_000)
-    assert bootstrap([0.5] * 4).high == 0.5
+
+
+@pytest.mark.parametrize("n", [1, 5, 400])
+def test_rows_that_are_all_alike_have_an_interval(n):
+    """What no row shows may still be in the share that Wilson's interval leaves."""
+    share = 1.959963984540054**2 / (n + 1.959963984540054**2)
+    for value in (0.0, 0.5, 1.0):
+        found = bootstrap([value] * n)
+        assert found.method == "wilson"
+        assert found.low == pytest.approx(value - share * value)
+        assert found.high == pytest.approx(value + share * (1 - value))
+    right = wilson(n, n)
+    assert bootstrap([1.0] * n).low == pytest.approx(right.low)
+    same = compare([1.0] * n, [1.0] * n).difference
+    assert (same.low, same.high) == pytest.approx((-share, share))
+    better = compare([0.0] * n, [1.0] * n).difference
+    assert (better.low, better.high) == pytest.approx((1 - 2 * share, 1.0))
+
+
+def test_a_comparison_of_equals_has_no_interval_of_width_0():
+    found = comparison_text(compare([1.0] * 4, [1.0] * 4), Path("a"), Path("b"))
+    assert "B - A  +0.0000  [-0.4899, +0.4899] at 95 %, Wilson's limit" in found
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (3, 0), (1, 8), (5, 5), (12, 20)])

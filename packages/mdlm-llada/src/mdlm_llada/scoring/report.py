@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -45,6 +46,12 @@ class Report:
             return wilson(round(self.totals.correct), self.totals.total)
         return bootstrap([row.score for row in self.rows], seed=self.seed)
 
+    @cached_property
+    def decided(self) -> dict[str, int]:
+        """What decided, and for how many predictions; the most frequent first."""
+        verdicts = (verdict for row in self.rows for verdict in row.verdicts)
+        return dict(Counter(v.how for v in verdicts if v.how).most_common())
+
     def numbers(self) -> dict[str, float]:
         """Return all numbers by name."""
         found = self.totals
@@ -68,6 +75,7 @@ class Report:
             "joined_by": self.joined.by,
             "own_gold": self.joined.own_gold,
             **self.numbers(),
+            "decided_by": self.decided,
         }
 
     def audit(self) -> Iterator[dict[str, Any]]:
@@ -100,6 +108,11 @@ class Report:
         ]
         for name, value in found.numbers.items():
             lines.append((_LABELS.get(name, name.replace("_", " ")), f"{value:.4f}"))
+        if self.decided:
+            shown = [f"{how:.40} {n}" for how, n in self.decided.items()]
+            more = len(shown) - _NAMED
+            others = [f"{more} other ways"] if more > 0 else []
+            lines.append(("decided by", ", ".join([*shown[:_NAMED], *others])))
         lines.append(("joined by", self.joined.by))
         for label, keys in (
             ("without gold", self.joined.missing_gold),
@@ -187,6 +200,9 @@ def compare_reports(first: Report, second: Report, *, seed: int = 0) -> Paired:
 def comparison_text(found: Paired, first: Path, second: Path) -> str:
     """Return a comparison for a terminal."""
     difference = found.difference
+    method = "paired bootstrap over"
+    if difference.method == "wilson":
+        method = "Wilson's limit, since the difference is the same in all"
     p = "not defined, rows are right in part"
     if found.p_value is not None:
         p = f"{found.p_value:.4g}"
@@ -196,7 +212,7 @@ def comparison_text(found: Paired, first: Path, second: Path) -> str:
         (
             "B - A",
             f"{difference.value:+.4f}  [{difference.low:+.4f}, {difference.high:+.4f}] "
-            f"at 95 %, paired bootstrap over {found.rows} rows",
+            f"at 95 %, {method} {found.rows} rows",
         ),
         ("only A right", str(found.only_first)),
         ("only B right", str(found.only_second)),

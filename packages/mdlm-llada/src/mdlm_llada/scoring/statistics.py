@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -23,6 +24,7 @@ class Interval:
     value: float
     low: float
     high: float
+    method: Literal["wilson", "bootstrap"] = "wilson"
 
 
 def wilson(right: int, total: int, *, level: float = LEVEL) -> Interval:
@@ -43,16 +45,21 @@ def wilson(right: int, total: int, *, level: float = LEVEL) -> Interval:
 def bootstrap(
     values: Sequence[float],
     *,
+    bounds: tuple[float, float] = (0.0, 1.0),
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """Return a mean with the percentile interval of resampled means.
 
-    Rows are drawn with replacement (Efron and Tibshirani, 1993, chapter 13).
+    Rows are drawn with replacement (Efron and Tibshirani, 1993, chapter 13). If all
+    rows are alike, resampling knows nothing of others. Then Wilson's limit tells how
+    many rows may be otherwise: none of n was, so that at most the share
+    ``z^2 / (n + z^2)`` is, and these may be anything within `bounds`.
 
     Args:
         values: one number for each row.
+        bounds: the least and the greatest that a row can be.
         level: between which percentiles.
         resamples: how often rows are drawn.
         seed: decides the draws.
@@ -65,7 +72,9 @@ def bootstrap(
         raise DataError("there is no row to score")
     mean = float(numbers.mean())
     if np.ptp(numbers) == 0:
-        return Interval(mean, mean, mean)
+        share = wilson(0, len(numbers), level=level).high
+        low, high = bounds
+        return Interval(mean, mean - share * (mean - low), mean + share * (high - mean))
     found = stats.bootstrap(
         (numbers,),
         np.mean,
@@ -76,7 +85,7 @@ def bootstrap(
         batch=_CHUNK,
         rng=np.random.default_rng(Noise(seed).child("bootstrap").integer()),
     ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+    return Interval(mean, float(found.low), float(found.high), "bootstrap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ class Paired:
     """Accuracy of the first."""
     second: float
     difference: Interval
-    """Second less first, with the bootstrap interval over rows."""
+    """Second less first, with its interval over rows, see `bootstrap`."""
     only_first: int
     """Rows that the first alone has right."""
     only_second: int
@@ -133,7 +142,11 @@ def compare(
         n = only_first + only_second
         p_value = float(stats.binomtest(only_second, n, 0.5).pvalue) if n else 1.0
     difference = bootstrap(
-        [b - a for a, b in pairs], level=level, resamples=resamples, seed=seed
+        [b - a for a, b in pairs],
+        bounds=(-1.0, 1.0),
+        level=level,
+        resamples=resamples,
+        seed=seed,
     )
     return Paired(
         float(np.mean(first)),
