@@ -7,6 +7,7 @@ import pytest
 from mdlm_core.errors import DataError
 from mdlm_llada.extract.equal import Equality
 from mdlm_llada.registry import get_task
+from mdlm_llada.scoring.report import score_files
 from mdlm_llada.tasks import math as math_task
 
 
@@ -20,6 +21,9 @@ def test_text_and_numbers_need_no_sympy(monkeypatch):
     verdict = judge(r"\boxed{0.50}", "0.5", {})
     assert (verdict.correct, verdict.how) == (True, "number")
     assert not judge(r"\boxed{1/3}", "0.5", {}).correct
+    for answer, right in ((r"\frac{1}{2}", True), (r"-\dfrac{1}{2}", False)):
+        verdict = judge(rf"\boxed{{{answer}}}", "0.5", {})
+        assert (verdict.correct, verdict.how) == (right, "number"), answer
     nothing = judge("no idea", "5", {})
     assert (nothing.extracted, nothing.correct, nothing.how) == (
         None,
@@ -28,10 +32,21 @@ def test_text_and_numbers_need_no_sympy(monkeypatch):
     )
 
 
-def test_without_the_parser_it_says_so(monkeypatch):
+def test_without_the_parser_it_says_so(monkeypatch, caplog, tmp_path):
     monkeypatch.setattr("mdlm_llada.extract.equal.find_spec", lambda name: None)
-    verdict = get_task("math").judge(r"\boxed{x+1}", "1+x", {})
-    assert (verdict.correct, verdict.how) == (False, "missing")
+    math_task._say_missing.cache_clear()
+    for _ in range(2):
+        verdict = get_task("math").judge(r"\boxed{x+1}", "1+x", {})
+        assert (verdict.correct, verdict.how) == (False, "missing")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "mdlm-llada[math]" in caplog.text
+    path = tmp_path / "a.jsonl"
+    golds = ("1+x", "x+1", "2", "y")
+    rows = [{"prediction": r"\boxed{x+1}", "gold_raw": gold} for gold in golds]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = score_files(get_task("math"), path, None, {})
+    assert report.card()["decided_by"] == {"missing": 3, "text": 1}
+    assert "decided by  missing 3, text 1" in report.text()
 
 
 def test_sympy_decides_the_rest():

@@ -7,6 +7,8 @@ written in one way, the same number, or if sympy says that their difference is 0
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cache
@@ -20,6 +22,8 @@ from mdlm_llada.registry import BaseTaskSpec, Example, Settings, Verdict
 
 from .files import count, find, id_of, instructed, require_path, rows_of, text_of
 
+_FRACTION = re.compile(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
+_log = logging.getLogger(__name__)
 _FILES = ("{split}.jsonl", "math*{split}.jsonl", "{split}.jsonl.gz")
 
 
@@ -105,10 +109,24 @@ def same_answer(first: str, second: str, seconds: float = 5.0) -> tuple[bool, st
     if None not in numbers:
         return numbers[0] == numbers[1], "number"
     said = _equality(seconds).ask(first, second)
+    if said == "missing":
+        _say_missing()
     return said == "equal", "sympy" if said in ("equal", "different") else said
 
 
+@cache
+def _say_missing() -> None:
+    """Say once that answers are compared as texts and numbers alone."""
+    _log.warning(
+        "the parser of LaTeX is not installed, so that equal answers in other words "
+        "count as wrong; they are told as 'missing'. Install it with: pip install "
+        "'mdlm-llada[math]'"
+    )
+
+
 def _number(text: str) -> Fraction | None:
+    if match := _FRACTION.fullmatch(text):
+        text = f"{match[1]}{match[2]}/{match[3]}"
     try:
         return Fraction(text)
     except (ValueError, ZeroDivisionError):
