@@ -69,7 +69,8 @@ class Meter:
     draws: int
     """Evaluations of a piece, or the first ones."""
     target_se: float
-    """Standard error to reach with more; 0 for none."""
+    """Standard error to reach with more; 0 for none. It makes a small bias, since the
+    first evaluations decide how many follow and are part of the mean."""
     max_draws: int
     """Evaluations at most."""
     batch_size: int
