@@ -51,6 +51,12 @@ AP is a smooth function of what was measured; the optimiser that fits EPR makes 
 a rounding error than can be told from a mistake.
 """
 TOKEN = {"task.train_mode": "Normal", "task.loss_norm": "token"}
+ADAPTERS = TOKEN | {
+    "model.dtype": "bfloat16",
+    "model.lora.rank": 2,
+    "task.eval_generate": 0,
+}
+"""Adapters in float32 on weights in bfloat16."""
 
 
 def config(**changes):

@@ -5,14 +5,16 @@ Usage: accelerate launch ... sft_two_processes.py FOLDER.
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
-from sft_run import MIRROR, TOKEN, run
+from sft_run import ADAPTERS, MIRROR, TOKEN, run
 
 from mdlm_core.train import load_run
 from mdlm_core.train.processes import leave
@@ -35,8 +37,14 @@ def main(folder):
         "FSDP_VERSION": "2",
         "FSDP_RESHARD_AFTER_FORWARD": "true",
     }
-    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-    run(folder / "fsdp", MIRROR)
+    kinds = {"fsdp": MIRROR}
+    if find_spec("peft"):
+        kinds["adapters"] = ADAPTERS
+    for name, kind in kinds.items():
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        AcceleratorState._reset_state()
+        run(folder / name, kind)
+        assert AcceleratorState().distributed_type == DistributedType.FSDP
     leave()
 
 

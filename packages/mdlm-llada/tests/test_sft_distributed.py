@@ -13,7 +13,7 @@ import torch
 
 from mdlm_core.train import checkpoint, load_run
 
-from .sft_run import MIRROR, TOKEN, run, trace
+from .sft_run import ADAPTERS, MIRROR, TOKEN, run, trace
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,29 @@ def test_the_weights_are_those_of_one_process(folder, alone, both):
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert torch.allclose(value, other[name], atol=1e-4, equal_nan=True), name
+
+
+def test_fsdp_cuts_adapters_and_the_weights_of_another_type_below_them(
+    folder, tmp_path
+):
+    pytest.importorskip("peft", reason="adapters need the extra peft")
+    run(tmp_path / "alone", ADAPTERS)
+    one, other = model(tmp_path / "alone"), model(folder / "adapters")
+    assert one.keys() == other.keys()
+    kinds = {value.dtype for name, value in other.items() if "lora_" in name}
+    assert kinds == {torch.float32}
+    assert {value.dtype for value in other.values()} > {torch.bfloat16}
+    for name, value in one.items():
+        if "lora_" not in name:
+            assert torch.equal(value, other[name]), name
+        else:  # what is between them is rounded to bfloat16
+            assert torch.allclose(value, other[name], atol=1e-3), name
+            assert "lora_B" not in name or bool(value.abs().max() > 1e-3)
+    losses = [
+        [line["loss"] for line in trace(place, "train")]
+        for place in (tmp_path / "alone", folder / "adapters")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3)
 
 
 @pytest.mark.parametrize("both", ["mirror", "fsdp"])
