@@ -109,10 +109,10 @@ class Report:
         for name, value in found.numbers.items():
             lines.append((_LABELS.get(name, name.replace("_", " ")), f"{value:.4f}"))
         if self.decided:
-            shown = [f"{how:.40} {n}" for how, n in self.decided.items()]
-            more = len(shown) - _NAMED
+            ways = [f"{how:.40} {n}" for how, n in self.decided.items()]
+            more = len(ways) - _NAMED
             others = [f"{more} other ways"] if more > 0 else []
-            lines.append(("decided by", ", ".join([*shown[:_NAMED], *others])))
+            lines.append(("decided by", ", ".join([*ways[:_NAMED], *others])))
         lines.append(("joined by", self.joined.by))
         for label, keys in (
             ("without gold", self.joined.missing_gold),
