@@ -18,6 +18,33 @@ PROMPT = "prompt"
 """The condition that says which positions are the prompt, ``(B, L)`` bool."""
 
 
+def without_prompt(batch: Batch, prompt: Tensor, mask_id: int) -> Batch:
+    """Return 2 B rows: the batch, then the same with the mask for the prompt.
+
+    Args:
+        batch: B rows.
+        prompt: ``(B, L)`` bool, where the prompt is.
+        mask_id: the mask.
+    """
+    rows = torch.arange(len(batch), device=prompt.device).repeat(2)
+    bare = batch.tokens.masked_fill(prompt, mask_id)
+    return replace(batch.select(rows), tokens=torch.cat([batch.tokens, bare]))
+
+
+def guided_logits(backbone: Backbone, states: Tensor, scale: float) -> Tensor:
+    """Return ``(N, V)`` float32 ``u + (w + 1) (c - u)`` (LLaDA, appendix A.2).
+
+    Args:
+        backbone: has the head.
+        states: ``(N, 2 D)``, those with the prompt and those without.
+        scale: w.
+    """
+    with_prompt, without = (
+        backbone.logits(half.contiguous()).float() for half in states.chunk(2, dim=-1)
+    )
+    return without + (scale + 1) * (with_prompt - without)
+
+
 class Guided(nn.Module):
     """Logits ``u + (w + 1) (c - u)``, c with the prompt and u without it.
 
@@ -41,17 +68,10 @@ class Guided(nn.Module):
         The prompt is ``batch.condition["prompt"]``, or what is frozen and no padding.
         """
         prompt = batch.condition.get(PROMPT, batch.frozen & ~batch.pad)
-        without = batch.tokens.masked_fill(prompt, self.mask_id)
-        rows = torch.arange(len(batch), device=without.device).repeat(2)
-        both = replace(batch.select(rows), tokens=torch.cat([batch.tokens, without]))
+        both = without_prompt(batch, prompt, self.mask_id)
         states = self.backbone.hidden(both, None if t is None else t.repeat(2))
         return torch.cat(states.chunk(2), dim=-1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return ``(N, V)`` for states ``(N, 2 D)``."""
-        with_prompt, without = (
-            self.backbone.logits(half.contiguous()).float()
-            for half in hidden.chunk(2, dim=-1)
-        )
-        logits: Tensor = without + (self.scale + 1) * (with_prompt - without)
-        return logits
+        return guided_logits(self.backbone, hidden, self.scale)

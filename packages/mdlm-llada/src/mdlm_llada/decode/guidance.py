@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion.parameterization import subs
 from mdlm_core.errors import UsageError
 from mdlm_core.samplers.denoiser import Denoiser
+from mdlm_llada.guided import guided_logits, without_prompt
 
 _PIECE = {"cpu": 2**22, "other": 2**26}  # logits at once
 
@@ -45,9 +45,7 @@ class PromptGuidance(Denoiser):
     def states(self, canvas: Batch, where: Tensor, t: Tensor | None = None) -> Tensor:
         """Return ``(N, 2 D)``: the states with the prompt, then those without."""
         prompt = canvas.frozen & ~canvas.pad
-        without = canvas.tokens.masked_fill(prompt, self.mask_id)
-        twice = canvas.select(torch.arange(len(canvas), device=where.device).repeat(2))
-        both = replace(twice, tokens=torch.cat([canvas.tokens, without]))
+        both = without_prompt(canvas, prompt, self.mask_id)
         times = None if t is None else t.repeat(2)
         states = super().states(both, where.repeat(2, 1), times)
         return torch.cat(states.chunk(2), dim=-1)
@@ -58,9 +56,5 @@ class PromptGuidance(Denoiser):
         size = _PIECE.get(states.device.type, _PIECE["other"])
         banned = torch.tensor(self.banned, dtype=torch.int64, device=states.device)
         for piece in torch.split(states, max(1, size // self.backbone.vocab_size)):
-            with_prompt, without = (
-                self.backbone.logits(half.contiguous()).float()
-                for half in piece.chunk(2, dim=-1)
-            )
-            logits = without + (self.scale + 1) * (with_prompt - without)
+            logits = guided_logits(self.backbone, piece, self.scale)
             yield subs(logits.index_fill(-1, banned, -torch.inf), self.mask_id)
