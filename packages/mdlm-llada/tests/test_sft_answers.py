@@ -9,8 +9,9 @@ from torch import nn
 from mdlm_core.catalog import load_catalog
 from mdlm_core.data.batch import Batch
 from mdlm_core.kernels.noise import Noise
+from mdlm_llada.canvas import answer_canvas
 from mdlm_llada.sft import score
-from mdlm_llada.sft.answers import answer, canvas, longest_answer, prompts_of
+from mdlm_llada.sft.answers import answer, longest_answer, prompts_of
 from mdlm_llada.sft.held_out import held_out
 from mdlm_llada.sft.score import score_answers
 from mdlm_llada.template import answer_ids
@@ -112,7 +113,7 @@ def test_an_answer_ends_before_the_first_end_and_takes_no_step_after_it(source):
 
 
 def test_the_canvas_has_a_prompt_masks_and_padding():
-    found = canvas(
+    found = answer_canvas(
         [[5, 6], [7], []],
         3,
         sample_id=torch.arange(3),

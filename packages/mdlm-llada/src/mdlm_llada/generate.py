@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
-from torch import Tensor
 
-from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion.schedule import LogLinear
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels.noise import Noise
@@ -18,6 +16,7 @@ from mdlm_core.protocols import Backbone, Schedule, Tokenizer
 from mdlm_core.samplers.denoiser import Denoiser
 from mdlm_core.samplers.text import device_of
 
+from .canvas import answer_canvas
 from .config import DecodeConfig
 from .decode import decode
 from .streaming import Relay
@@ -116,11 +115,12 @@ def generate(
     ends = settings.eos_ids or Specials.of(tokenizer).ends
     settings = replace(settings, eos_ids=tuple(ends))
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # alike together
-    canvas = _canvas(
+    canvas = answer_canvas(
         [rows[i] for i in order],
         answer_length,
-        tokenizer,
-        torch.tensor([numbers[i] for i in order]),
+        sample_id=torch.tensor([numbers[i] for i in order]),
+        mask_id=tokenizer.mask_id,
+        pad_id=tokenizer.pad_id,
     ).to(device_of(backbone))
     denoiser = Denoiser(
         backbone,
@@ -199,25 +199,3 @@ def _ids(model: Answering, prompt: Prompt, number: int) -> list[int]:
             f"prompt {number} holds the id {wrong}; the model has 0 to {size - 1}"
         )
     return ids
-
-
-def _canvas(
-    prompts: Sequence[Sequence[int]],
-    answer_length: int,
-    tokenizer: Tokenizer,
-    sample_id: Tensor,
-) -> Batch:
-    """Return rows ``[prompt | G masks | padding]``."""
-    width = max(map(len, prompts)) + answer_length
-    tokens = torch.full((len(prompts), width), tokenizer.pad_id)
-    begins = torch.tensor([len(prompt) for prompt in prompts])[:, None]
-    for row, prompt in zip(tokens, prompts, strict=True):
-        row[: len(prompt)] = torch.tensor(prompt, dtype=torch.int64)
-        row[len(prompt) : len(prompt) + answer_length] = tokenizer.mask_id
-    place = torch.arange(width)
-    return Batch.of(
-        tokens,
-        frozen=place < begins,
-        pad=place >= begins + answer_length,
-        sample_id=sample_id,
-    )

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from mdlm_core.catalog import Catalog
@@ -16,6 +15,7 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, DataSource, MaskingPolicy
 from mdlm_core.samplers.denoiser import Denoiser
+from mdlm_llada.canvas import answer_canvas
 from mdlm_llada.template import cut_answer
 from mdlm_llada.tokenizer import Specials
 
@@ -82,7 +82,7 @@ def answer(
     prompts = prompts_of(rows)
     sampled = sampler(
         denoiser,
-        canvas(
+        answer_canvas(
             prompts,
             length,
             sample_id=rows.sample_id,
@@ -107,27 +107,3 @@ def prompts_of(rows: Batch) -> list[list[int]]:
     """Return the ids that stand frozen at the beginning of each row."""
     lengths = (rows.frozen & ~rows.pad).long().cumprod(1).sum(1).tolist()
     return [ids[:n] for ids, n in zip(rows.tokens.tolist(), lengths, strict=True)]
-
-
-def canvas(
-    prompts: Sequence[Sequence[int]],
-    length: int,
-    *,
-    sample_id: torch.Tensor,
-    mask_id: int,
-    pad_id: int,
-) -> Batch:
-    """Return rows ``[prompt | length masks | padding]``."""
-    width = max(len(prompt) for prompt in prompts) + length
-    tokens = torch.full((len(prompts), width), pad_id)
-    place = torch.arange(width)
-    begins = torch.tensor([len(prompt) for prompt in prompts])[:, None]
-    for row, prompt in zip(tokens, prompts, strict=True):
-        row[: len(prompt)] = torch.tensor(prompt, dtype=torch.int64)
-        row[len(prompt) : len(prompt) + length] = mask_id
-    return Batch.of(
-        tokens,
-        frozen=place < begins,
-        pad=place >= begins + length,
-        sample_id=sample_id,
-    )
