@@ -20,13 +20,14 @@ from mdlm_core.protocols import DataSource, Schedule
 from mdlm_core.train.zero import wants_zero
 from mdlm_llada.config import GRPOConfig
 from mdlm_llada.sft.answers import Answer, answer
+from mdlm_llada.sft.shown import show_answers
 from mdlm_llada.tokenizer import Specials
 
 from .groups import Groups
 from .reference import Reference
 from .rewards import Judge
 from .rollouts import Rollouts
-from .shown import check_masking, show_answers
+from .shown import check_masking
 
 
 class GRPO:
@@ -41,9 +42,9 @@ class GRPO:
         """Build the backbone, its reference, and room for answers.
 
         Raises:
-            ConfigError: under DeepSpeed; if the data have no rewards or do not repeat their batches as
-                often as there are inner steps, the model sees blocks, or the run has
-                another masking policy than the uniform one.
+            ConfigError: under DeepSpeed; if the data have no rewards or do not repeat
+                their batches as often as there are inner steps, the model sees blocks,
+                or the run has another masking policy than the uniform one.
         """
         check_masking(self.run)
         _check_launch()

@@ -26,11 +26,12 @@ from mdlm_core.tasks.held_out import held_out as spread
 from mdlm_llada.config import VRPOConfig
 from mdlm_llada.scoring.statistics import wilson
 from mdlm_llada.sft.held_out import measure
+from mdlm_llada.sft.shown import show_answers
 
 from .pairwise import Preference
 from .reference import Reference
 from .scores import Draws
-from .shown import check_masking, show_answers
+from .shown import check_masking
 
 
 class VRPO:

@@ -17,11 +17,12 @@ from mdlm_core.tasks.bound import Bound
 from mdlm_llada.config import DecodeConfig, SFTConfig
 from mdlm_llada.registry import get_task
 
-from .answers import answer, longest_answer
-from .held_out import Measured, held_out, measure, stack
+from .answers import answer
+from .held_out import Measured, measure
 from .measure import TimeLaw
 from .module import FineTuning
 from .score import score_answers
+from .shown import show_answers
 
 
 class SFT:
@@ -188,23 +189,16 @@ class SFT:
 
     def samples(self, module: nn.Module, source: DataSource, *, seed: int) -> list[str]:
         """Return held-out prompts with the answers of the run's sampler."""
-        count = self.config.sample_count
-        if not count or source.size("validation") == 0:
-            return []
-        batches = list(held_out(source, count))
-        rows = stack(batches, source.tokenizer.pad_id)
-        found = answer(
-            _backbone(module),
-            rows,
+        return show_answers(
+            module,
             source,
             self.run,
             self.catalog,
-            length=self.config.answer_length or longest_answer(batches),
-            noise=Noise(seed).child("sample"),
+            count=self.config.sample_count,
+            seed=seed,
+            length=self.config.answer_length,
             policy=_policy(module),
         )
-        decode = source.tokenizer.decode
-        return [decode([*item.prompt, *item.ids]) for item in found]
 
 
 def _backbone(module: nn.Module) -> nn.Module:
