@@ -12,6 +12,8 @@ SETTINGS = {
     "model.width": 16,
     "model.heads": 2,
     "model.mlp_width": 32,
+    "data.eos_pad": "none",
+    "data.answer_length": 0,
     "data.rows": 40,
     "data.held_out": 12,
     "task.eval_rows": 10,
@@ -66,7 +68,7 @@ def config(**changes):
         f"{name}={str(v).lower() if isinstance(v, bool) else v}"
         for name, v in values.items()
     ]
-    return resolve(load_catalog(), preset="llada/default", sets=sets).config
+    return resolve(load_catalog(), preset="llada/addition", sets=sets).config
 
 
 def run(out, kind=None, *, resume=False, source=None, **changes):

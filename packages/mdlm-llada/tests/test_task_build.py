@@ -11,7 +11,7 @@ from mdlm_llada.registry import get_task
 
 def test_a_task_builds_the_fine_tuning_of_its_own_data():
     catalog = load_catalog()
-    run = resolve(catalog, preset="llada/default", tiny=True).config
+    run = resolve(catalog, preset="llada/addition", tiny=True).config
     built = get_task("addition").build(SFTConfig(), run=run, catalog=catalog)
     same = catalog.build("task", run.task, run=run, catalog=catalog)
     assert type(built) is type(same)
