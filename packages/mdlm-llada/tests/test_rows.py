@@ -135,12 +135,17 @@ def test_answers_are_filled_up_to_one_length_in_both_splits():
             assert tokens[~pad].tolist() == [*row.ids, *ends]
 
 
-@pytest.mark.parametrize(
-    "settings", [{"eos_pad": "fixed"}, {"eos_pad": "loss", "answer_length": 4}]
-)
-def test_a_fixed_length_and_its_size_go_together(settings):
-    with pytest.raises(ConfigError, match="go together"):
-        RowsConfig(**settings)
+def test_a_length_of_answers_is_needed_where_it_is_used_alone():
+    with pytest.raises(ConfigError, match=r"data\.answer_length is 0; say how long"):
+        RowsConfig(eos_pad="fixed")
+    for eos_pad in ("none", "loss", "loss_k"):
+        unused, plain = (
+            source(eos_pad=eos_pad, answer_length=length) for length in (17, 0)
+        )
+        assert unused.card() == plain.card()
+        for one, other in zip(train(unused, 4), train(plain, 4), strict=True):
+            assert torch.equal(one.tokens, other.tokens)
+            assert torch.equal(one.pad, other.pad)
 
 
 def test_some_batches_are_cut_to_a_uniform_length():

@@ -31,7 +31,8 @@ class RowsConfig:
     eos_count: int = 8
     """Learned ends of text behind each answer, for eos_pad=loss_k."""
     answer_length: int = 0
-    """Tokens of an answer with its ends, for eos_pad=fixed; longer ones stay."""
+    """Tokens of an answer with its ends, for eos_pad=fixed, which needs it; longer
+    ones stay. What else pads has no use for it."""
     train_ratio: float = 0.9
     """Share of the rows to learn from, chosen by a hash; 1.0 holds nothing out."""
     random_length: float = 0.0
@@ -42,9 +43,9 @@ class RowsConfig:
         at_least(1, "data", self, "eos_count")
         at_least(0, "data", self, "answer_length")
         require(
-            (self.eos_pad == "fixed") == (self.answer_length > 0),
-            f"data.eos_pad is {self.eos_pad} and data.answer_length is "
-            f"{self.answer_length}; eos_pad=fixed and a length go together",
+            self.eos_pad != "fixed" or self.answer_length > 0,
+            "data.eos_pad is fixed and data.answer_length is 0; say how long answers "
+            "become, as in data.answer_length=64, or choose another data.eos_pad",
         )
         require(
             0 < self.train_ratio <= 1,

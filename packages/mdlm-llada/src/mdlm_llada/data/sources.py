@@ -203,7 +203,7 @@ class RowSource:
             "length": self.length,
             "eos_pad": config.eos_pad,
             "eos_count": config.eos_count if config.eos_pad == "loss_k" else 0,
-            "answer_length": config.answer_length,
+            "answer_length": config.answer_length if config.eos_pad == "fixed" else 0,
             "random_length": config.random_length,
             "splits": {split: dict(self._split_card(split)) for split in SPLITS},
         }
