@@ -225,8 +225,13 @@ def test_the_mask_is_that_of_the_settings_or_the_tokenizer(
     assert read_checkpoint(folder).mask_id == MASKS[family]
 
 
-def test_a_mask_that_is_given_wins_and_is_written_down(tmp_path: Path) -> None:
+def test_a_mask_that_is_given_is_written_down(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "tiny", vocab_size=300)
+    config = json.loads((folder / "config.json").read_text())
+    del config["mask_token_id"]
+    (folder / "config.json").write_text(json.dumps(config))
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace("<|mdm_mask|>", "<|hole|>"))
     model = read_checkpoint(folder, mask_token_id=290)
     assert model.mask_id == 290
     out = write_checkpoint(model, tmp_path / "out")

@@ -50,13 +50,35 @@ def test_ids_that_are_no_tokens_are_no_text(tmp_path: Path) -> None:
     assert model.tokenizer.decode([72, 265, 105, 269]) == "Hi"
 
 
-def test_the_mask_may_be_given(tmp_path: Path) -> None:
+def test_a_mask_that_is_given_must_be_the_one_that_is_named(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "tiny", vocab_size=270)
-    model = load_model(folder, mask_token_id=266)
-    assert model.backbone.mask_id == model.tokenizer.mask_id == 266
-    assert model.tokenizer.decode([72, 266], mask="_") == "H_"
-    with pytest.raises(ConfigError, match="mask_token_id is 270"):
-        load_model(folder, mask_token_id=270)
+    assert load_model(folder, mask_token_id=261).backbone.mask_id == 261
+    for command in (
+        ["generate", str(folder), "--prompt", "a", "--gen-length", "4"],
+        ["convert", str(folder), str(tmp_path / "out")],
+    ):
+        assert run(["llada", *command, "--mask-token-id", "5"]) == 2
+    with pytest.raises(
+        ConfigError, match=r"given as 5, but .* 261; leave"
+    ):
+        load_model(folder, mask_token_id=5)
+
+
+def test_a_config_and_a_tokenizer_must_name_the_same_mask(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "tiny")
+    path = folder / "config.json"
+    text = path.read_text()
+    path.write_text(json.dumps({**json.loads(text), "mask_token_id": 5}))
+    match = r"config.json' says mask_token_id 5, but .*tokenizer in .* is 261"
+    for load in (load_model, read_checkpoint):
+        with pytest.raises(ConfigError, match=match):
+            load(folder)
+    path.write_text(text)
+    dream = tiny_checkpoint(tmp_path / "dream", "dream")
+    for file in dream.glob("*token*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ConfigError, match=r"mask_token_id 261, but .* is 25\d; they"):
+        load_model(folder)
 
 
 def test_a_checkpoint_without_a_mask_is_not_given_one(tmp_path: Path) -> None:
@@ -66,7 +88,11 @@ def test_a_checkpoint_without_a_mask_is_not_given_one(tmp_path: Path) -> None:
         path.write_text(text.replace("<|mdm_mask|>", "<|hole|>"))
     with pytest.raises(ConfigError, match="does not say which token is the mask"):
         load_model(folder)
-    assert load_model(folder, mask_token_id=261).tokenizer.mask_id == 261
+    model = load_model(folder, mask_token_id=266)
+    assert model.backbone.mask_id == model.tokenizer.mask_id == 266
+    assert model.tokenizer.decode([72, 266], mask="_") == "H_"
+    with pytest.raises(ConfigError, match="mask_token_id is 270"):
+        load_model(folder, mask_token_id=270)
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tmp_path: Path) -> None:

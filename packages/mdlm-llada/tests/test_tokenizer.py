@@ -48,10 +48,23 @@ def test_a_mask_is_found_by_its_name(llada):
     assert (llada.mask_id, llada.eod_id, llada.vocab_size) == (MASK, END, 262)
 
 
-def test_the_mask_of_the_checkpoint_goes_before_a_name(tmp_path):
+def test_the_mask_of_the_checkpoint_goes_where_the_tokenizer_has_none(tmp_path):
+    special = ("<|endoftext|>", "<|eot_id|>", "<|hole|>")
+    name = write_tokenizer(tmp_path, special, config={"mask_token_id": 258})
+    assert load_tokenizer(name).mask_id == load_tokenizer(name, 258).mask_id == 258
+    bare = write_tokenizer(tmp_path / "bare", special)
+    assert load_tokenizer(bare, 258).mask_id == 258
+
+
+def test_masks_that_disagree_are_refused(tmp_path):
     name = write_tokenizer(tmp_path, config={"mask_token_id": TURN})
-    assert load_tokenizer(name).mask_id == TURN
-    assert load_tokenizer(name, HEAD).mask_id == HEAD  # and what is given before both
+    both = rf"config.json' says mask_token_id {TURN}, but the mask .* is {MASK}"
+    with pytest.raises(ConfigError, match=both):
+        load_tokenizer(name)
+    plain = write_tokenizer(tmp_path / "plain")
+    assert load_tokenizer(plain, MASK).mask_id == MASK
+    with pytest.raises(ConfigError, match=rf"given as {HEAD}, .* is {MASK}; leave"):
+        load_tokenizer(plain, HEAD)
 
 
 def test_a_named_mask_is_kept(tmp_path):
@@ -95,7 +108,7 @@ def test_a_broken_config_is_refused(tmp_path):
 
 def test_the_end_of_text_is_no_mask(tmp_path):
     with pytest.raises(ConfigError, match="end of text"):
-        load_tokenizer(write_tokenizer(tmp_path), END)
+        load_tokenizer(write_tokenizer(tmp_path, ("<|endoftext|>", "<|hole|>")), 256)
 
 
 def test_bytes_keep_their_mask():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,25 +26,26 @@ _ENDS = (_TURN_END, "<|im_end|>", "<|role_end|>", "<|endoftext|>")
 def load_tokenizer(name: str, mask_token_id: int | None = None) -> Tokenizer:
     """Return the tokenizer `name`, with the mask of the model that it belongs to.
 
-    Many checkpoints have a mask that their tokenizer does not name. It is, in this
-    order: `mask_token_id`; ``mask_token_id`` in the ``config.json`` beside the
-    tokenizer; the tokenizer's own; a token called as one of `MASKS`; an id of its own
-    behind the last one, which only a new model has.
+    Many checkpoints have a mask that their tokenizer does not name. It is
+    `mask_token_id`; or ``mask_token_id`` in the ``config.json`` beside the tokenizer;
+    or the tokenizer's own; or a token called as one of `MASKS`. Those that are there
+    must be the same id. Without any it is an id of its own behind the last one, which
+    only a new model has.
 
     Args:
         name: byte, bpe:<n>, or the name or folder of a Hugging Face tokenizer.
         mask_token_id: the id of the mask.
 
     Raises:
-        ConfigError: if the mask is no id, or another one than the tokenizer has.
+        ConfigError: if the mask is no id, or two of these are different ids.
         DataError: if the tokenizer cannot be loaded.
         MissingExtraError: if it needs the extra ``hf``.
     """
-    with _quiet():
+    with quiet_settings():
         tokenizer = build_tokenizer(name)
     mask = mask_token_id
-    if isinstance(tokenizer, PretrainedTokenizer) and mask is None:
-        mask = _mask_of(name, tokenizer)
+    if isinstance(tokenizer, PretrainedTokenizer):
+        mask = _agreed_mask(name, tokenizer, mask_token_id)
     if mask is None or mask == tokenizer.mask_id:
         return tokenizer
     if not isinstance(tokenizer, PretrainedTokenizer):
@@ -56,7 +57,7 @@ def load_tokenizer(name: str, mask_token_id: int | None = None) -> Tokenizer:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_settings() -> Iterator[None]:
     """Keep transformers from wondering about a kind of model that it does not know."""
     logger = logging.getLogger("transformers.configuration_utils")
     level = logger.level
@@ -67,14 +68,54 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _mask_of(name: str, tokenizer: PretrainedTokenizer) -> int | None:
-    """Return the mask by the model's settings or by its name; None for its own."""
-    stated = _stated_mask(name)
-    if stated is not None:
-        return stated
+def _agreed_mask(
+    name: str, tokenizer: PretrainedTokenizer, given: int | None
+) -> int | None:
+    """Return the one mask that all who name one agree on; None if nobody does.
+
+    Raises:
+        ConfigError: if two of them name different ids.
+    """
+    named = named_mask(tokenizer)
+    said = [
+        ("mask_token_id is given as", given),
+        (f"'{Path(name) / 'config.json'}' says mask_token_id", _stated_mask(name)),
+        (f"the mask of the tokenizer in '{name}' is", named),
+    ]
+    check_masks(said)
+    return next((mask for _, mask in said if mask is not None), None)
+
+
+def check_masks(said: Sequence[tuple[str, int | None]]) -> None:
+    """Refuse masks that are not the same.
+
+    Args:
+        said: who says it, as the beginning of a sentence, and the id; None for those
+            who say nothing.
+
+    Raises:
+        ConfigError: with two who disagree.
+    """
+    there = [(who, mask) for who, mask in said if mask is not None]
+    for who, mask in there[1:]:
+        if mask != there[0][1]:
+            flag = there[0][0].startswith("mask_token_id is given")
+            raise ConfigError(
+                f"{there[0][0]} {there[0][1]}, but {who} {mask}; "
+                + (
+                    "leave mask_token_id out, it is for models that name no mask"
+                    if flag
+                    else "they belong to different models, or one was changed: use "
+                    "the files that the model was published with"
+                )
+            )
+
+
+def named_mask(tokenizer: PretrainedTokenizer) -> int | None:
+    """Return the mask that a tokenizer has as a token; None if it has none."""
     ids = special_ids(tokenizer)
     if tokenizer.mask_id in ids.values():  # it has one, and names it
-        return None
+        return tokenizer.mask_id
     return next((ids[mask] for mask in MASKS if mask in ids), None)
 
 

@@ -14,11 +14,13 @@ from mdlm_core.errors import CheckpointError, UsageError
 from mdlm_llada.lora import adapters, merge_lora
 from mdlm_llada.models import is_family, is_run, trained_template
 from mdlm_llada.nn.trunk import LLaDA
+from mdlm_llada.tokenizer import check_masks
 
 from .llama import PARTNERS, from_transformers, silent, to_transformers
 from .locate import locate
 from .read import Dtype, read_checkpoint, read_config
 from .write import (
+    CONFIG,
     SHARD_BYTES,
     TOKENIZER_FILES,
     check_empty,
@@ -146,7 +148,14 @@ def _foreign(folder: Path, mask_token_id: int | None) -> LLaDA:
             f"'{folder}' is of the kind {', '.join(map(str, names))}, which is none of "
             f"the family; {' and '.join(known)} can be converted to it"
         )
-    mask = config.get("mask_token_id") if mask_token_id is None else mask_token_id
+    mask = config.get("mask_token_id")
+    check_masks(
+        [
+            ("mask_token_id is given as", mask_token_id),
+            (f"'{folder / CONFIG}' says mask_token_id", mask),
+        ]
+    )
+    mask = mask_token_id if mask is None else mask
     if mask is None:
         raise UsageError(
             f"'{folder}' does not say which token is the mask; choose one that it has "

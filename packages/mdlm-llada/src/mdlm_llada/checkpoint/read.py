@@ -113,12 +113,14 @@ def read_architecture(folder: Path) -> Architecture:
 
 
 def find_mask(folder: Path, architecture: Architecture, given: int | None) -> int:
-    """Return the mask: the one given, or that of config.json, or the tokenizer's.
+    """Return the mask: the one given, that of config.json, or the tokenizer's.
 
     Raises:
-        ConfigError: if none is known, or it is outside the vocabulary, or it is the
-            end of text or padding.
+        ConfigError: if none is known, two of them are different, or it is outside the
+            vocabulary, or it is the end of text or padding.
     """
+    from mdlm_llada.tokenizer import check_masks
+
     mask, source = given, "mask_token_id"
     if mask is None:
         mask, source = architecture.mask_token_id, f"mask_token_id of {CONFIG}"
@@ -141,19 +143,30 @@ def find_mask(folder: Path, architecture: Architecture, given: int | None) -> in
                 f"{source} is {mask}, which is also {name} of the checkpoint "
                 f"'{folder}'; the mask is a token of its own"
             )
+    check_masks(
+        [
+            ("mask_token_id is given as", given),
+            (f"'{folder / CONFIG}' says mask_token_id", architecture.mask_token_id),
+            (f"the mask of the tokenizer in '{folder}' is", _tokenizers_mask(folder)),
+        ]
+    )
     return mask
 
 
 def _tokenizers_mask(folder: Path) -> int | None:
     """Return the mask that the tokenizer beside the weights has as a token."""
-    from mdlm_llada.tokenizer import load_tokenizer, special_ids
+    from mdlm_core.data.pretrained import PretrainedTokenizer
+    from mdlm_core.data.tokenizers import build_tokenizer
+    from mdlm_llada.tokenizer import named_mask, quiet_settings
 
     if not any(folder.glob("tokenizer*")):
         return None
-    tokenizer = load_tokenizer(str(folder))
+    with quiet_settings():
+        tokenizer = build_tokenizer(str(folder))
     # A tokenizer without a mask gets a new id, which the model knows nothing of.
-    known = tokenizer.mask_id in special_ids(tokenizer).values()
-    return tokenizer.mask_id if known else None
+    if isinstance(tokenizer, PretrainedTokenizer):
+        return named_mask(tokenizer)
+    return None
 
 
 def _check(
