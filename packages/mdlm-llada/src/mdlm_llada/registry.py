@@ -39,6 +39,7 @@ __all__ = [
     "known_names",
     "list_tasks",
     "register_task",
+    "same_task",
 ]
 
 _OWN: dict[str, Ref] = {
@@ -112,6 +113,17 @@ def get_task(name: str) -> BaseTaskSpec:
         + (f" (did you mean {guess}?)" if guess else "")
         + f". Tasks: {', '.join(known)}"
     )
+
+
+def same_task(name: str, task: BaseTaskSpec) -> bool:
+    """Return whether a name, of a file say, means a task; aliases are equal."""
+    if _canonical(name) == _canonical(task.name):
+        return True
+    try:
+        found = get_task(name)
+    except UnknownNameError:
+        return False
+    return found is task or found.name == task.name
 
 
 def list_tasks() -> list[str]:

@@ -92,6 +92,60 @@ def test_the_gold_of_a_prediction_wins(write):
     assert joined.own_gold == 1
 
 
+def test_a_gold_file_without_the_row_is_not_filled_from_the_prediction(write):
+    rows = [{"id": i, "pred": "a", "gold_raw": "mine"} for i in (1, 2)]
+    pred = write("p.jsonl", rows)
+    gt = write("g.jsonl", [{"id": 1, "answer": "theirs"}])
+    with pytest.raises(DataError, match=r"no row in '.*g\.jsonl': id '2'"):
+        join(pred, gt, TASK)
+    joined = join(pred, gt, TASK, allow_missing=True)
+    assert pairs(joined) == [("1", "a", "mine")]
+    assert (joined.missing_gold, joined.own_gold) == (("2",), 1)
+
+
+def test_predictions_for_another_task_are_refused(write):
+    row = {"id": 1, "prediction": "1", "gold_raw": "1"}
+    for name in ("gsm8k", "llada_gsm8k", "LLaDA-GSM8K"):
+        path = write("p.jsonl", [{"task": name, **row}])
+        assert pairs(join(path, None, get_task("gsm8k"))) == [("1", "1", "1")]
+        with pytest.raises(DataError, match=rf"p\.jsonl:1'.* task '{name}', not for"):
+            join(path, None, get_task("addition"))
+
+
+def test_a_file_that_is_not_complete_is_refused(write, tmp_path):
+    path = write("p.jsonl", [{"id": 1, "prediction": "a", "gold_raw": "a"}])
+    meta = tmp_path / "p.jsonl.meta.json"
+    meta.write_text('{"rows": 1}')
+    assert join(path, None, TASK).unanswered == 0
+    meta.write_text('{"rows": 4}')
+    with pytest.raises(DataError, match=r"1 of 4 answers.*--allow-missing"):
+        join(path, None, TASK)
+    assert join(path, None, TASK, allow_missing=True).unanswered == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "gold", "form"),
+    [
+        ("sudoku4", "12", "16 digits"),
+        ("sudoku4", "1" * 16, "16 digits"),
+        ("countdown", "twelve", "1,2,3=6"),
+        ("gsm8k", "blue", "#### N"),
+        ("addition", "blue", "#### N"),
+        ("arc", "blue", "label"),
+        ("arc", '{"answer": "A", "choices": ["x"]}', "label"),
+        ("humaneval", "12", "JSON object"),
+        ("humaneval", '{"prompt": 1, "test": "", "entry_point": ""}', "'prompt' is 1"),
+        ("mbpp", "12", "JSON object"),
+        ("mbpp", '{"test_list": 5}', "list of asserts"),
+    ],
+)
+def test_golds_of_another_form_are_refused_by_place(write, name, gold, form):
+    path = write("p.jsonl", [{"id": 1, "prediction": "1", "gold_raw": gold}])
+    task = get_task(name)
+    with pytest.raises(DataError, match=r"p\.jsonl:1'.*" + form):
+        judge_all(task, join(path, None, task), {"run_code": True})
+
+
 def test_a_task_reads_golds_from_its_own_data(write):
     pred = write("p.jsonl", [{"meta": {"index": 0}, "prediction": "1+2"}])
     gt = write("g.jsonl", [{"input": "1,2", "output": "3"}])

@@ -6,6 +6,7 @@ A key that stands twice, and a row without its partner, are errors that name it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from mdlm_core.errors import DataError
 from mdlm_llada.json_lines import read_rows
-from mdlm_llada.registry import GOLD_KEYS, BaseTaskSpec
+from mdlm_llada.registry import GOLD_KEYS, BaseTaskSpec, same_task
 
 PREDICTION_KEYS = ("prediction", "pred_text", "pred", "output", "text")
 """Names under which files hold a prediction, the first that is there wins."""
@@ -29,6 +30,8 @@ class Item:
     """The texts for one example: one, or several samples."""
     gold: str
     meta: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+    """File and line of the prediction, for errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Joined:
     """Keys of golds that have no prediction, left out."""
     own_gold: int = 0
     """Rows whose own `gold_raw` was taken instead of another one of the gold file."""
+    unanswered: int = 0
+    """Examples that the file of predictions should answer and does not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,53 +73,94 @@ def join(
     Args:
         predictions: JSON lines with a text under one of `PREDICTION_KEYS`.
         golds: JSON lines with what is right, also a file of the task's own data; None
-            if the predictions have it. A prediction's own `gold_raw` wins.
+            if the predictions have it. Of a row that both have, the prediction's own
+            `gold_raw` wins.
         task: knows what is right in a row.
         allow_missing: whether rows without a partner are left out and counted.
         also: another file of predictions, which the rows will be compared with: what
             they are matched by must be in its rows too.
 
     Raises:
-        DataError: if a key stands twice, rows have no key or no partner, or a row has
-            no prediction or no gold.
+        DataError: if a key stands twice, rows have no key or no partner, a row has
+            no prediction or no gold or is of another task, or the predictions are not
+            complete.
     """
     mine = _read(predictions)
+    _refuse_other_task(mine, task)
+    unanswered = _unanswered(predictions, len(mine), allow_missing=allow_missing)
     theirs = None if golds is None else _read(golds)
     beside = [_read(path) for path in (also,) if path is not None]
     by = _key_of([mine, *beside] if theirs is None else [mine, theirs, *beside])
     keyed = _keyed(mine, by, predictions)
     if theirs is None:
         items = tuple(
-            Item(key, _texts(row), _own_gold(row, task), _meta(row))
+            Item(key, _texts(row), _own_gold(row, task), _meta(row), row.where)
             for key, row in keyed.items()
         )
-        return Joined(items, by)
+        return Joined(items, by, unanswered=unanswered)
     assert golds is not None
     gold_rows = _keyed(theirs, by, golds)
-    no_gold = tuple(
-        key
-        for key, row in keyed.items()
-        if key not in gold_rows and row.values.get("gold_raw") is None
-    )
+    no_gold = tuple(key for key in keyed if key not in gold_rows)
     no_prediction = tuple(key for key in gold_rows if key not in keyed)
     if not allow_missing:
         _refuse(no_gold, by, predictions, f"no row in '{golds}'")
         _refuse(no_prediction, by, golds, f"no row in '{predictions}'")
     items_, own = [], 0
     for key, row in keyed.items():
-        if key in no_gold:
+        if key not in gold_rows:
             continue
         raw = row.values.get("gold_raw")
-        given = gold_rows.get(key)
-        found = None if given is None else task.gold_of(given.values)
-        if raw is None and given is not None and found is None:
-            raise DataError(_no_gold(given))
+        found = task.gold_of(gold_rows[key].values)
+        if raw is None and found is None:
+            raise DataError(_no_gold(gold_rows[key]))
         gold = str(found if raw is None else raw)
-        own += raw is not None and found is not None and str(raw) != found
-        items_.append(Item(key, _texts(row), gold, _meta(row)))
+        own += raw is not None and str(raw) != found
+        items_.append(Item(key, _texts(row), gold, _meta(row), row.where))
     if not items_:
         raise DataError(f"'{predictions}' and '{golds}' have no row in common by {by}")
-    return Joined(tuple(items_), by, no_gold, no_prediction, own)
+    return Joined(tuple(items_), by, no_gold, no_prediction, own, unanswered)
+
+
+def _refuse_other_task(rows: Sequence[_Row], task: BaseTaskSpec) -> None:
+    """Refuse predictions that say that they answer another task."""
+    known: dict[str, bool] = {}
+    for row in rows:
+        name = row.values.get("task")
+        if not isinstance(name, str):
+            continue
+        if name not in known:
+            known[name] = same_task(name, task)
+        if not known[name]:
+            raise DataError(
+                f"{row.where} is a prediction for task '{name}', not for "
+                f"'{task.name}'; score it with --task {name}, or remove its 'task' if "
+                f"that is no name of a task"
+            )
+
+
+def _unanswered(path: Path, rows: int, *, allow_missing: bool) -> int:
+    """Return how many rows are missing by what ``FILE.meta.json`` says, if it is there.
+
+    Raises:
+        DataError: if rows are missing and may not be.
+    """
+    meta = path.with_name(path.name + ".meta.json")
+    try:
+        said = json.loads(meta.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{meta}' cannot be read: {error}") from None
+    wanted = said.get("rows") if isinstance(said, dict) else None
+    if type(wanted) is not int or rows >= wanted:
+        return 0
+    if not allow_missing:
+        raise DataError(
+            f"'{path}' has {rows} of {wanted} answers, as '{meta.name}' says; let the "
+            f"same 'mdlm llada infer' go on, or score what is there with "
+            f"--allow-missing"
+        )
+    return wanted - rows
 
 
 def _read(path: Path) -> list[_Row]:

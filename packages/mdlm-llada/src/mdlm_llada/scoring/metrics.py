@@ -57,11 +57,15 @@ def judge_all(task: BaseTaskSpec, joined: Joined, cfg: Settings) -> list[Scored]
 
     Raises:
         UsageError: if the task runs code and that is not allowed.
+        DataError: if a gold is not of the task's form; it names the row.
     """
     task.require_code(cfg)
 
     def judge(item: Item) -> Scored:
-        verdicts = tuple(task.judge(p, item.gold, cfg) for p in item.predictions)
+        try:
+            verdicts = tuple(task.judge(p, item.gold, cfg) for p in item.predictions)
+        except DataError as error:
+            raise DataError(f"{item.where or item.key}: {error}") from None
         return Scored(item.key, verdicts, item)
 
     if not task.runs_code:

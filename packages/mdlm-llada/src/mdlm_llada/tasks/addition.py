@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlm_core.errors import ConfigError
+from mdlm_core.errors import ConfigError, DataError
 from mdlm_llada.extract.numbers import last_integer
 from mdlm_llada.registry import BaseTaskSpec, Example, Settings
 
@@ -73,7 +73,13 @@ class Addition(BaseTaskSpec):
 
     def expected(self, gold: str, cfg: Settings) -> str | None:
         """Return the sum, from a worked answer or a number alone."""
-        return last_integer(gold.rpartition("####")[2])
+        expected = last_integer(gold.rpartition("####")[2])
+        if expected is None:
+            raise DataError(
+                f"the gold of task 'addition' is a whole number, or an answer that "
+                f"ends with '#### N'; got {gold!r:.80}"
+            )
+        return expected
 
 
 def worked(question: str) -> str:

@@ -118,9 +118,17 @@ def _parse(gold: str) -> tuple[str, dict[str, str]]:
         item = json.loads(gold)
     except json.JSONDecodeError:
         item = None
+    choices = {}
+    right = gold.strip()
     if isinstance(item, dict) and "answer" in item:
-        return str(item["answer"]).upper(), dict(item.get("choices", {}))
-    return gold.strip().upper(), {}
+        right, choices = str(item["answer"]), item.get("choices", {})
+    named = isinstance(choices, dict) and (not choices or right in choices)
+    if not named or not re.fullmatch(_LABEL, right):
+        raise DataError(
+            f"the gold of task 'arc' is a label from A to E or 1 to 5, or a JSON "
+            f"object with answer, which is one, and choices by label; got {gold!r:.80}"
+        )
+    return right.strip("()").upper(), choices
 
 
 def _read(row: Mapping[str, Any], where: str) -> tuple[str, dict[str, str], str]:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from itertools import permutations
 from typing import Any
 
-from mdlm_core.errors import ConfigError, DataError
+from mdlm_core.errors import DataError
 from mdlm_llada.extract.expression import OPERATORS, evaluate, find_expression
 from mdlm_llada.registry import BaseTaskSpec, Example, Settings, Verdict
 
@@ -118,7 +118,10 @@ class Countdown(BaseTaskSpec):
 def _parse(gold: str) -> tuple[list[int], int]:
     found = _GOLD.fullmatch(gold)
     if not found:
-        raise ConfigError(f"'{gold}' is no problem of Countdown; it is like 1,2,3=6")
+        raise DataError(
+            f"the gold of task 'countdown' is numbers and a target, such as 1,2,3=6; "
+            f"got {gold!r:.80}"
+        )
     return [int(n) for n in found.group(1).split(",")], int(found.group(2))
 
 

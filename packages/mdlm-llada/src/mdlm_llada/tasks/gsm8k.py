@@ -77,7 +77,13 @@ class GSM8K(BaseTaskSpec):
 
     def expected(self, gold: str, cfg: Settings) -> str | None:
         """Return the number of a worked answer, or of a number alone."""
-        return numbers.comparable(gold.strip())
+        expected = numbers.comparable(gold.strip())
+        if not any(letter.isdecimal() for letter in expected):
+            raise DataError(
+                f"the gold of task 'gsm8k' is a number, or an answer that ends with "
+                f"'#### N'; got {gold!r:.80}"
+            )
+        return expected
 
     def judge(self, prediction: str, gold: str, cfg: Settings) -> Verdict:
         """Compare numbers; both readings are counted beside the chosen one."""

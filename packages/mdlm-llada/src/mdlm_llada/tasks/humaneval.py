@@ -67,7 +67,13 @@ class HumanEval(BaseTaskSpec):
 
         self.require_code(cfg)
         item = parse_gold(gold, "humaneval", ("prompt", "test", "entry_point"))
-        entry, prompt = str(item["entry_point"]), str(item["prompt"])
+        for key, value in item.items():
+            if not isinstance(value, str):
+                raise DataError(
+                    f"the gold of task 'humaneval' holds texts; '{key}' is "
+                    f"{value!r:.80}"
+                )
+        entry, prompt = item["entry_point"], item["prompt"]
         head = f"def {entry}("
         block = fenced(prediction, head)
         text = block if block is not None else prediction.partition(_FENCE)[0]

@@ -122,7 +122,7 @@ class MBPP(BaseTaskSpec):
 
         self.require_code(cfg)
         item = parse_gold(gold, "mbpp", ("test_list",))
-        asserts = "\n".join(item["test_list"])
+        asserts = "\n".join(_tests(item, "the gold of task 'mbpp'"))
         code = self.postprocess(prediction, cfg)
         if code is None:
             return Verdict(None, asserts, False, how="no code")

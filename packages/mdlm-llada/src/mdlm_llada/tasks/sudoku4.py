@@ -97,9 +97,17 @@ class Sudoku4(BaseTaskSpec):
 
         Counted besides: the share of empty cells that are right, whether the grid
         breaks no rule, and whether it keeps what was given.
+
+        Raises:
+            DataError: if the gold is no puzzle with its solution.
         """
         puzzle, _, solution = gold.strip().rpartition(" ")
-        puzzle = puzzle or solution
+        puzzle = puzzle.strip() or solution
+        if not (_PUZZLE.fullmatch(puzzle) and is_solved(solution, puzzle)):
+            raise DataError(
+                f"the gold of task 'sudoku4' is a puzzle of 16 digits from 0 to 4, a "
+                f"space and its solution, or the solution alone; got {gold!r:.80}"
+            )
         found = self.postprocess(prediction, cfg)
         grid = found or "." * 16
         empty = [i for i, digit in enumerate(puzzle) if digit == "0"]
