@@ -167,6 +167,75 @@ def test_refusals(files, capsys, arguments, wanted):
     assert wanted in err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("score", "--pred", "a.jsonl", "--audit", "./a.jsonl"),
+        ("score", "--pred", "a.jsonl", "--out", "a.jsonl"),
+        ("score", "--pred", "a.jsonl", "--gt", "gt.jsonl", "--audit", "gt.jsonl"),
+        ("score", "--pred", "a.jsonl", "--out", "x", "--audit", "x"),
+        ("eval", "--pred", "a.jsonl", "--audit", "a.jsonl"),
+        ("eval", "--compare", "a.jsonl", "b.jsonl", "--out", "b.jsonl"),
+    ],
+)
+def test_what_is_read_is_not_overwritten(files, capsys, arguments):
+    before = {path: path.read_bytes() for path in files.iterdir()}
+    code, _, err = call(capsys, *arguments, "--task", "gsm8k")
+    assert code == 2
+    assert "would overwrite" in err
+    assert {path: path.read_bytes() for path in files.iterdir()} == before
+
+
+def test_the_harness_overwrites_nothing_and_leaves_rows_out(files, capsys):
+    given = ["--task", "gsm8k", "--pred", "short.jsonl", "--gt", "gt.jsonl"]
+    write(files / "short.jsonl", read(files / "a.jsonl")[:4])
+    assert harness.main([*given, "--out", "gt.jsonl"]) == 2
+    assert harness.main(given) == 1
+    assert "--allow-missing" in capsys.readouterr().err
+    for name in ("--allow-missing", "--allow_missing"):
+        assert harness.main([*given, name]) == 0
+        numbers = json.loads(capsys.readouterr().out)
+        assert (numbers["total"], numbers["extra_gt"]) == (4, 16)
+    tests = {"test_list": ["assert f() == 1"]}
+    row = {"id": 1, "prediction": "def f():\n    return 1", "gold": json.dumps(tests)}
+    write(files / "code.jsonl", [row])
+    assert harness.main(["--task", "mbpp", "--pred", "code.jsonl"]) == 2
+    capsys.readouterr()
+    for name in ("--run-code", "--run_code"):
+        assert harness.main(["--task", "mbpp", "--pred", "code.jsonl", name]) == 0
+        assert json.loads(capsys.readouterr().out)["accuracy"] == 1
+
+
+def test_rows_in_common_can_be_compared(files, capsys):
+    write(files / "short.jsonl", read(files / "b.jsonl")[1:5])
+    compare = ("eval", "--task", "gsm8k", "--compare", "a.jsonl", "short.jsonl")
+    code, out, _ = call(capsys, *compare, "--allow-missing")
+    assert code == 0
+    assert "in common  4 rows; left out: 16 of A, 0 of B" in out
+    _, out, _ = call(capsys, *compare, "--allow-missing", "--json")
+    card = json.loads(out)
+    assert (card["A"], card["B"], card["rows"]) == ("a.jsonl", "short.jsonl", 4)
+    assert (card["first"], card["second"]) == (1.0, 0.75)
+    assert (card["left_out_A"], card["left_out_B"]) == (16, 0)
+    write(
+        files / "short.jsonl", [{**read(files / "b.jsonl")[0], "meta": {"index": 99}}]
+    )
+    code, _, err = call(capsys, *compare, "--allow-missing")
+    assert code == 1
+    assert "no row in common" in err
+
+
+def test_a_report_says_that_rows_are_not_answered(files, capsys):
+    (files / "a.jsonl.meta.json").write_text('{"rows": 50}')
+    given = ("score", "--task", "gsm8k", "--pred", "a.jsonl")
+    code, _, err = call(capsys, *given)
+    assert code == 1
+    assert "20 of 50 answers" in err
+    code, out, _ = call(capsys, *given, "--allow-missing")
+    assert code == 0
+    assert "not complete  30 of 50 not answered" in out
+
+
 def test_missing_rows_can_be_left_out(files, capsys):
     rows = read(files / "a.jsonl")
     write(files / "short.jsonl", rows[:4])

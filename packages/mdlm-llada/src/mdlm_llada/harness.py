@@ -11,16 +11,21 @@ from typing import Any
 
 from mdlm_core.errors import ConfigError, MdlmError
 from mdlm_llada.registry import get_task, import_tasks
+from mdlm_llada.scoring.files import refuse_overwriting
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the numbers of a file of predictions as JSON; return the exit code."""
     given = _parser().parse_args(arguments)
     try:
+        refuse_overwriting([given.pred, given.gt, given.cfg_json], {"--out": given.out})
         modules = [name for names in given.auto_import for name in names]
         import_tasks(modules)
         task = get_task(given.task)
         cfg = _settings(given.cfg, given.cfg_json)
+        for name in ("allow_missing", "run_code"):
+            if getattr(given, name):
+                cfg[name] = True
         numbers = dict(task.metrics(given.pred, given.gt, cfg))
         text = json.dumps(numbers, indent=2)
         if given.out is not None:
@@ -43,6 +48,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pred", required=True, type=Path, help="Predictions.")
     parser.add_argument("--gt", type=Path, help="What is right, if --pred has it not.")
     parser.add_argument("--out", type=Path, help="Also write the numbers here.")
+    parser.add_argument(
+        "--allow-missing",
+        "--allow_missing",
+        action="store_true",
+        help="Leave out rows that only one file has.",
+    )
+    parser.add_argument(
+        "--run-code",
+        "--run_code",
+        action="store_true",
+        help="Run answers that are programs, with limits.",
+    )
     settings = parser.add_mutually_exclusive_group()
     settings.add_argument("--cfg", help="The task's settings, as a JSON object.")
     settings.add_argument("--cfg_json", type=Path, help="A file of them.")

@@ -11,6 +11,7 @@ import typer
 from mdlm_core.cli.options import Imports, Json, Out, Seed, Sets
 from mdlm_core.errors import UsageError
 from mdlm_llada.registry import get_task, import_tasks
+from mdlm_llada.scoring.files import refuse_overwriting
 
 from .score import AllowMissing, Audit, Gold, RunCode, Task, measure, settings
 from .score import write_card as write
@@ -47,6 +48,7 @@ def evaluate(
     """
     if (pred is None) == (compare is None):
         raise UsageError("give either --pred FILE or --compare A B")
+    refuse_overwriting([pred, gt, *(compare or ())], {"--audit": audit, "--out": out})
     import_tasks(imports or ())
     found = get_task(task)
     cfg = settings(found, sets, run_code=run_code)
@@ -75,9 +77,9 @@ def evaluate(
             )
             for path, other in (compare, compare[::-1])
         ]
-        paired = compare_reports(*both, seed=seed or 0)
-        card = {"task": found.name, **comparison_card(paired, *compare)}
-        text = comparison_text(paired, *compare)
+        paired = compare_reports(*both, seed=seed or 0, allow_missing=allow_missing)
+        card = {"task": found.name, **comparison_card(paired, *both)}
+        text = comparison_text(paired, *both)
     if out is not None:
         write(out, card)
     print(json.dumps(card, indent=2) if as_json else text)

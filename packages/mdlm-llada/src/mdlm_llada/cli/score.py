@@ -10,6 +10,7 @@ import typer
 
 from mdlm_core.cli.options import Imports, Json, Out, Seed, Sets
 from mdlm_llada.registry import BaseTaskSpec, get_task, import_tasks
+from mdlm_llada.scoring.files import refuse_overwriting
 
 if TYPE_CHECKING:
     from mdlm_llada.scoring.report import Report
@@ -62,6 +63,7 @@ def score(
     Predictions and gold are joined by id, or else by index. A row that stands twice,
     or that has no partner, is an error. --set gives settings of the task.
     """
+    refuse_overwriting([pred, gt], {"--audit": audit, "--out": out})
     import_tasks(imports or ())
     found = get_task(task)
     cfg = settings(found, sets, run_code=run_code)

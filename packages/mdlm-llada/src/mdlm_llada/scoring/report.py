@@ -65,6 +65,7 @@ class Report:
             **found.numbers,
             "missing_gt": len(self.joined.missing_gold),
             "extra_gt": len(self.joined.missing_predictions),
+            "unanswered": self.joined.unanswered,
         }
 
     def card(self) -> dict[str, Any]:
@@ -120,6 +121,12 @@ class Report:
         ):
             if keys:
                 lines.append((label, f"{len(keys)} rows left out"))
+        if self.joined.unanswered:
+            whole = self.joined.unanswered + len(self.rows)
+            whole += len(self.joined.missing_gold)
+            lines.append(
+                ("not complete", f"{self.joined.unanswered} of {whole} not answered")
+            )
         if self.joined.own_gold:
             lines.append(
                 ("own gold", f"{self.joined.own_gold} rows differ from the gold file")
@@ -149,6 +156,7 @@ def score_files(
         seed: of the bootstrap.
         also: another file, which this one will be compared with.
     """
+    task.require_code(cfg)
     joined = join(
         Path(predictions), golds, task, allow_missing=allow_missing, also=also
     )
@@ -156,12 +164,20 @@ def score_files(
     return Report(task.name, Path(predictions), rows, joined, seed)
 
 
-def compare_reports(first: Report, second: Report, *, seed: int = 0) -> Paired:
+def compare_reports(
+    first: Report, second: Report, *, seed: int = 0, allow_missing: bool = False
+) -> Paired:
     """Return the paired comparison of two files for the same rows.
 
+    Args:
+        first: one file.
+        second: the other.
+        seed: of the bootstrap.
+        allow_missing: whether rows that one of them alone has are left out.
+
     Raises:
-        DataError: if the files were not joined alike, a row is in one of them alone,
-            or their golds differ.
+        DataError: if the files were not joined alike, a row is in one of them alone
+            and may not be, they have no row in common, or their golds differ.
     """
     kinds = [report.joined.by for report in (first, second)]
     if kinds.count("id") == 1:
@@ -177,13 +193,21 @@ def compare_reports(first: Report, second: Report, *, seed: int = 0) -> Paired:
         (theirs, mine, second.path, first.path),
     ):
         lonely = [key for key in one if key not in other]
-        if lonely:
+        if lonely and not allow_missing:
             shown = ", ".join(f"'{key}'" for key in lonely[:_NAMED])
             raise DataError(
                 f"{len(lonely)} rows of '{here}' are not in '{there}', such as "
-                f"{first.joined.by} {shown}; a paired test needs the same rows"
+                f"{first.joined.by} {shown}; a paired test needs the same rows: "
+                f"complete the file, or compare those in common with --allow-missing"
             )
-    for key, row in mine.items():
+    common = [key for key in mine if key in theirs]
+    if not common:
+        raise DataError(
+            f"'{first.path}' and '{second.path}' have no row in common by "
+            f"{first.joined.by}"
+        )
+    for key in common:
+        row = mine[key]
         golds = {row.verdicts[0].gold, theirs[key].verdicts[0].gold}
         if len(golds) > 1:
             raise DataError(
@@ -191,13 +215,18 @@ def compare_reports(first: Report, second: Report, *, seed: int = 0) -> Paired:
                 f"'{second.path}'; the two answer different questions"
             )
     return compare(
-        [row.score for row in mine.values()],
-        [theirs[key].score for key in mine],
+        [mine[key].score for key in common],
+        [theirs[key].score for key in common],
         seed=seed,
     )
 
 
-def comparison_text(found: Paired, first: Path, second: Path) -> str:
+def left_out(report: Report, found: Paired) -> int:
+    """Return how many predictions of a file are not in a comparison."""
+    return len(report.rows) + len(report.joined.missing_gold) - found.rows
+
+
+def comparison_text(found: Paired, first: Report, second: Report) -> str:
     """Return a comparison for a terminal."""
     difference = found.difference
     method = "paired bootstrap over"
@@ -207,8 +236,8 @@ def comparison_text(found: Paired, first: Path, second: Path) -> str:
     if found.p_value is not None:
         p = f"{found.p_value:.4g}"
     lines = [
-        ("A", f"{found.first:.4f}  {first}"),
-        ("B", f"{found.second:.4f}  {second}"),
+        ("A", f"{found.first:.4f}  {first.path}"),
+        ("B", f"{found.second:.4f}  {second.path}"),
         (
             "B - A",
             f"{difference.value:+.4f}  [{difference.low:+.4f}, {difference.high:+.4f}] "
@@ -218,12 +247,26 @@ def comparison_text(found: Paired, first: Path, second: Path) -> str:
         ("only B right", str(found.only_second)),
         ("McNemar p", p),
     ]
+    lonely = [left_out(report, found) for report in (first, second)]
+    if any(lonely):
+        lines.append(
+            (
+                "in common",
+                f"{found.rows} rows; left out: {lonely[0]} of A, {lonely[1]} of B",
+            )
+        )
     return "\n".join(f"{label:>12}  {value}" for label, value in lines)
 
 
-def comparison_card(found: Paired, first: Path, second: Path) -> Mapping[str, Any]:
+def comparison_card(found: Paired, first: Report, second: Report) -> Mapping[str, Any]:
     """Return a comparison in terms of JSON."""
-    return {"A": str(first), "B": str(second), **asdict(found)}
+    return {
+        "A": str(first.path),
+        "B": str(second.path),
+        **asdict(found),
+        "left_out_A": left_out(first, found),
+        "left_out_B": left_out(second, found),
+    }
 
 
 def write_audit(report: Report, path: Path) -> None:
