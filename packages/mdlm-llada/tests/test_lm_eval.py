@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -211,6 +212,25 @@ def test_the_launcher_is_the_harness(monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "error: 'stepps' is no argument of the model mdlm; did you mean 'steps'?\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "device"), [([], None), (["--device", "cuda:0"], "cuda:0")]
+)
+def test_the_launcher_asks_for_no_device_of_its_own(monkeypatch, given, device):
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    from mdlm_llada.lm_eval.__main__ import main
+
+    asked = []
+    monkeypatch.setattr(EvaluatorConfig, "__init__", EvaluatorConfig.__init__)
+    monkeypatch.setattr(
+        "lm_eval.simple_evaluate", lambda **settings: asked.append(settings["device"])
+    )
+    words = ["lm_eval", "--model", "mdlm", "--tasks", "arc_easy", *given]
+    monkeypatch.setattr(sys, "argv", words)
+    assert main() == 0
+    assert asked == [device]
 
 
 # ---- prompts ----------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from mdlm_core.errors import MdlmError
 
@@ -14,11 +15,29 @@ def main() -> int:
 
         import mdlm_llada.lm_eval  # noqa: F401  (registers the models)
 
+        _take_what_is_there()
         cli_evaluate()
     except MdlmError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     return 0
+
+
+def _take_what_is_there() -> None:
+    """Make the harness name a device only where somebody asked for one.
+
+    Its own default is a CUDA device, there or not, and goes before ``--model_args``.
+    """
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    made = EvaluatorConfig.__init__
+
+    def init(self: EvaluatorConfig, *args: Any, **settings: Any) -> None:
+        if not args:
+            settings.setdefault("device", None)
+        made(self, *args, **settings)
+
+    EvaluatorConfig.__init__ = init
 
 
 if __name__ == "__main__":
