@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -182,11 +183,49 @@ def test_a_changed_file_or_a_damaged_sidecar_is_refused(tmp_path):
     for content, what in (
         ("{", "cannot be read"),
         ("[]", "no object"),
-        ('{"tokenizer": 3}', r"'tokenizer': 3 is no str"),
+        ('{"tokenizer": 3}', r"'tokenizer' is 3, which is not a text; write"),
+        ('{"tokenizer": "byte"}', r"'fingerprint' is missing; it should be a text"),
     ):
         beside.write_text(content)
         with pytest.raises(DataError, match=what):
             build_processed(config)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"input_ids": [1, 2', "is no JSON"),
+        ('{"input_ids": [1, 2], "prompt_length": 9}', "'prompt_length': is 9"),
+        ('{"input_ids": [1, 258]}', "id 258 at place 1"),
+    ],
+)
+@pytest.mark.parametrize("key", ["path", "validation_path"])
+def test_a_broken_line_is_named_before_the_hash(tmp_path, line, said, key):
+    paths = {name: str(tmp_path / name) for name in ("path", "validation_path")}
+    for path in paths.values():
+        made(Path(path))
+    with Path(paths[key]).open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(DataError, match=rf"{key}:41'.*{said}"):
+        build_processed(ProcessedConfig(**paths))
+
+
+def test_rows_that_are_left_out_are_said_once(tmp_path, caplog, monkeypatch):
+    lines = [{"input_ids": [i, *[1] * (i % 3)]} for i in range(60)]
+    path = write(tmp_path / "rows.jsonl", *lines)
+    config = ProcessedConfig(path=str(path), max_length=2, train_ratio=1.0)
+    build_processed(config)
+    said = "20 of 60 rows have more than data.max_length=2 tokens and are left out"
+    assert caplog.text.count(said) == 1
+    build_processed(replace(config, too_long="truncate"))
+    assert caplog.text.count("tokens and are cut") == 1
+    caplog.clear()
+    monkeypatch.setenv("RANK", "1")
+    build_processed(config)
+    assert said not in caplog.text
+    monkeypatch.delenv("RANK")
+    build_task_rows(TaskRowsConfig(rows=50, held_out=5, max_length=43))
+    assert "the train split of task 'addition': " in caplog.text
 
 
 def test_a_file_without_a_sidecar_is_read_and_said(tmp_path, caplog):

@@ -107,6 +107,7 @@ def read_examples(config: TaskRowsConfig) -> RowSource:
         )
         if split == "train" or config.train_ratio < 1:
             gathered[split].fit.check(f"the {split} split of task '{task.name}'")
+        gathered[split].fit.tell(f"the {split} split of task '{task.name}'")
     return RowSource(
         tokenizer,
         {split: found.rows() for split, found in gathered.items()},

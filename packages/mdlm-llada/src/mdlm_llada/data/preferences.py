@@ -135,6 +135,7 @@ def build(config: PreferencesConfig) -> PreferenceSource:
         sides["rejected"][split].add(rejected)
     what = f"'{config.path}'" if config.path else "data.rows"
     fit.check(what)
+    fit.tell(what)
     _check_split(sides["chosen"], config, what)
     found = {
         name: {split: gathered.rows() for split, gathered in side.items()}

@@ -129,6 +129,8 @@ def read_source(config: ProcessedConfig) -> RowSource:
     sidecar = _checked_sidecar(path, tokenizer)
     for row in read_processed(path, tokenizer):
         gathered[SPLITS[is_held_out(row.digest(), held_out)]].add(row)
+    if sidecar is not None:
+        sidecar.check_file(path)
     gathered["train"].fit.check(f"'{path}', as what to learn from,")
     if held_out:
         gathered["validation"].fit.check(
@@ -137,10 +139,14 @@ def read_source(config: ProcessedConfig) -> RowSource:
         )
     if config.validation_path:
         path = Path(config.validation_path).expanduser()
-        _checked_sidecar(path, tokenizer)
+        beside = _checked_sidecar(path, tokenizer)
         for row in read_processed(path, tokenizer):
             gathered["validation"].add(row)
+        if beside is not None:
+            beside.check_file(path)
         gathered["validation"].fit.check(f"'{path}'")
+    for split, found in gathered.items():
+        found.fit.tell(f"the {split} split")
     return RowSource(
         tokenizer,
         {split: found.rows() for split, found in gathered.items()},

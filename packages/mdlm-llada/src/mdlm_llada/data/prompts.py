@@ -117,6 +117,7 @@ def build(config: PromptsConfig) -> PromptSource:
         )
         if split == "train" or config.train_ratio < 1:
             gathered[split].fit.check(f"the {split} split of task '{task.name}'")
+        gathered[split].fit.tell(f"the {split} split of task '{task.name}'")
     return PromptSource(
         tokenizer,
         {split: found.rows() for split, found in gathered.items()},

@@ -5,6 +5,8 @@ Letters: B rows in this process's part of a batch, L length, R rows of a split.
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from array import array
 from collections.abc import Sequence
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 from mdlm_core.data.batch import Batch
 from mdlm_core.errors import DataError
 from mdlm_llada.config import RowsConfig
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,30 @@ class Fit:
             f"{self.length} tokens, the longest {self.longest}; raise "
             f"{self.names[0]}, or set {self.names[1]} to truncate"
         )
+
+    def tell(self, what: str) -> None:
+        """Warn of rows that are not there or not whole, on the first process alone.
+
+        Args:
+            what: whose rows they are, as in "the training split".
+        """
+        if os.environ.get("RANK", "0") != "0":
+            return
+        total = self.kept + self.dropped
+        for count, fate in (
+            (self.dropped, "are left out"),
+            (self.truncated, "are cut"),
+        ):
+            if count:
+                _LOG.warning(
+                    "%s: %s of %s rows have more than %s=%s tokens and %s",
+                    what,
+                    f"{count:,}",
+                    f"{total:,}",
+                    self.names[0],
+                    f"{self.length}",
+                    fate,
+                )
 
     def card(self) -> dict[str, object]:
         """Return what was done, for a card."""

@@ -34,7 +34,7 @@ class Sidecar:
         """Return the sidecar of the file `path`, None if there is none.
 
         Raises:
-            DataError: if it is damaged, or the file is not the one it was written for.
+            DataError: if it is damaged.
         """
         place = sidecar_path(path)
         if not place.is_file():
@@ -50,19 +50,30 @@ class Sidecar:
             value = content.get(item.name)
             wanted = int if item.type == "int" else str
             if type(value) is not wanted:
-                raise DataError(
-                    f"'{place}', '{item.name}': {value!r} is no {wanted.__name__}; "
-                    f"{_again(path)}"
-                )
+                kind = "a whole number" if wanted is int else "a text"
+                state = f"is {value!r}, which is not {kind}"
+                if value is None:
+                    state = f"is missing; it should be {kind}"
+                raise DataError(f"'{place}', '{item.name}' {state}; {_again(path)}")
             found[item.name] = value
-        sidecar = cls(**found)
-        if path.is_file() and hash_of(path) != sidecar.sha256:
-            raise DataError(
-                f"'{path}' is not the file that '{place.name}' was written for: its "
-                f"SHA-256 differs; {_again(path)}, or remove '{place.name}' if the "
-                "lines were changed on purpose"
-            )
-        return sidecar
+        return cls(**found)
+
+    def check_file(self, path: Path) -> None:
+        """Refuse a file that is not the one this was written for.
+
+        It comes after the lines have been read, whose errors say more.
+
+        Raises:
+            DataError: if its hash differs.
+        """
+        if hash_of(path) == self.sha256:
+            return
+        name = sidecar_path(path).name
+        raise DataError(
+            f"'{path}' is not the file that '{name}' was written for: its "
+            f"SHA-256 differs; {_again(path)}, or remove '{name}' if the "
+            "lines were changed on purpose"
+        )
 
     def check(self, path: Path, tokenizer: Tokenizer) -> None:
         """Refuse a run whose tokenizer is not the one that made the ids.

@@ -141,7 +141,10 @@ def read_file(path: Path, tokenizer: Tokenizer, max_length: int) -> RowSource:
     found, none = Gathered(config), Gathered(config)
     for row in read_processed(path, tokenizer):
         found.add(row)
+    if sidecar is not None:
+        sidecar.check_file(path)
     found.fit.check(f"'{path}'")
+    found.fit.tell(f"'{path}'")
     splits = {"train": found.rows(), "validation": none.rows()}
     return RowSource(tokenizer, splits, config)
 
