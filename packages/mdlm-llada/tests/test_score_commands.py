@@ -73,6 +73,8 @@ def test_json_out_and_audit(files, capsys):
     audit = read(files / "audit.jsonl")
     assert [row["correct"] for row in audit] == [True] * 10 + [False] * 10
     assert audit[12]["extracted"] == "99"
+    shared = {(files / name).stat().st_mode for name in ("card.json", "audit.jsonl")}
+    assert shared == {(files / "gt.jsonl").stat().st_mode}
     assert (audit[12]["gold"], audit[12]["how"]) == ("12", "strict")
 
 
