@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ from mdlm_core.errors import DataError, UsageError
 from mdlm_llada.chat import Chat
 from mdlm_llada.checkpoint.tiny import tiny_checkpoint
 from mdlm_llada.cli import app
+from mdlm_llada.cli.progress import Progress
 from mdlm_llada.config import DecodeConfig
 from mdlm_llada.generate import generate
-from mdlm_llada.infer import infer, meta_path
+from mdlm_llada.infer import differences, infer, meta_path
 from mdlm_llada.registry import get_task
 
 from .decode_toy import Bytes
@@ -94,7 +97,8 @@ def test_files_made_otherwise_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", r":2' is no answer with meta\.index"),
+        ("{", r":2' is no JSON: .*; remove that line, which is then answered anew"),
+        ("{}", r":2' is no answer with meta\.index; remove that line"),
         ('{"meta": {"index": 7}}', r":2': meta\.index is 7; it must be from 0 to 6"),
         ('{"meta": {"index": 0}}', r":2': index 0 stands twice"),
     ],
@@ -106,6 +110,84 @@ def test_broken_lines_are_named(tmp_path: Path, line: str, message: str) -> None
     out.write_text("\n".join([first, line, *rest]) + "\n")
     with pytest.raises(DataError, match=message):
         answer(out)
+    out.write_text("\n".join([first, *rest]) + "\n")  # the way out
+    assert answer(out).answered == 1
+
+
+def test_a_broken_last_line_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "answers.jsonl"
+    answer(out)
+    lines = out.read_bytes().splitlines(keepends=True)
+    out.write_bytes(b"".join(lines[:-1]) + b'{"task": "\xff\n')
+    with pytest.raises(DataError, match=r":7' is no JSON: .*; remove that line"):
+        answer(out)
+
+
+def test_what_differs_is_named_with_dots(tmp_path: Path) -> None:
+    out = tmp_path / "answers.jsonl"
+    made = {"model": "toy", "sampler": {"steps": 64, "block": 8}}
+    answer(out, made=made)
+    other = {**made, "sampler": {"steps": 32, "block": 8}}
+    with pytest.raises(UsageError) as caught:
+        answer(out, made=other)
+    assert "otherwise: sampler.steps was 64 and is 32; choose" in str(caught.value)
+    many = {"sampler": dict.fromkeys("abcdefghi", 1)}
+    found = differences(many, {"sampler": {}, "x": 2})
+    assert found[0] == "sampler.a was 1 and is None"
+    assert len(found) == 10
+    with pytest.raises(UsageError, match=r"sampler\.d was None.*; and 6 more; choose"):
+        answer(out, made=many)
+
+
+def test_a_refused_inference_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "new" / "answers.jsonl"
+    with pytest.raises(UsageError, match=r"sampler\.eos_ids holds 9999"):
+        answer(out, settings=replace(SETTINGS, eos_ids=(9999,)))
+    with monkeypatch.context() as patch:
+        patch.setattr("mdlm_llada.infer.generate", refuse)
+        with pytest.raises(UsageError, match="later"):
+            answer(out)
+    assert not out.parent.exists()
+    out.parent.mkdir()
+    out.write_bytes(b"")
+    meta_path(out).write_text('{"model": "another"}')
+    assert answer(out).answered == 7
+    before = out.read_bytes(), meta_path(out).read_bytes()
+    with pytest.raises(UsageError):
+        answer(out, settings=replace(SETTINGS, eos_ids=(9999,)), force=True)
+    assert (out.read_bytes(), meta_path(out).read_bytes()) == before
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise UsageError("later")
+
+
+def test_others_may_read_the_answers(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        out = tmp_path / "answers.jsonl"
+        answer(out)
+    finally:
+        os.umask(before)
+    for path in (out, meta_path(out)):
+        assert path.stat().st_mode & 0o777 == 0o644
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_progress_is_said_once_a_second() -> None:
+    for paced, expected in ((True, ["0", "2", "4"]), (False, list("01234"))):
+        told: list[str] = []
+        times = iter([0.0, 0.9, 1.0, 1.9, 2.1])
+        progress = Progress(told.append, paced=paced, clock=lambda t=times: next(t))
+        for text in "01234":
+            progress(text)
+        assert told == expected
+    progress = Progress(told.append, paced=True, clock=lambda: 0.0)
+    progress("first")
+    progress("second")
+    assert (told[-1], progress.last) == ("first", "second")
 
 
 # ---- commands ---------------------------------------------------------------
@@ -138,6 +220,34 @@ def test_infer_then_score(tmp_path: Path, checkpoint: Path) -> None:
     assert told["total"] == 4
     with pytest.raises(UsageError, match=r"gen_length is 20, .*multiple of the block"):
         command("infer", *given, "--gen_length", 20, "--device", "cpu")
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_infer_that_is_stopped_says_how_to_go_on(
+    tmp_path: Path,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    which: signal.Signals,
+) -> None:
+    out = tmp_path / "predictions.jsonl"
+    given = ["infer", "--task", "addition", "--out", out, "--model", checkpoint]
+    given = [str(part) for part in (*given, *SHORT, "--rows", 4, "--batch-size", 1)]
+    calls: list[int] = []
+
+    def stopped(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), which)
+        return generate(*arguments, **named)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr("mdlm_llada.infer.generate", stopped)
+        result = CliRunner().invoke(app, given)
+    assert result.exit_code == 128 + which
+    assert "2 of 4 answered; the same command goes on" in result.stderr
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "2 of them now" in command(*given)
 
 
 def test_generate_takes_prompts_from_options_and_lines(checkpoint: Path) -> None:
@@ -174,9 +284,27 @@ def conversation(
         answer_length=8,
         lines=io.StringIO("".join(line + "\n" for line in lines)),
         file=shown,
+        errors=shown,
     )
     chat.run()
     return chat, shown.getvalue()
+
+
+def test_errors_of_piped_lines_go_to_standard_error(checkpoint: Path) -> None:
+    given = [str(part) for part in ("chat", checkpoint, *SHORT)]
+    result = CliRunner().invoke(app, given, input="/set treshold=1\nHi\n")
+    assert result.exit_code == 2
+    assert "treshold" in result.stderr
+    assert result.stdout == command("generate", *given[1:], "--prompt", "Hi")
+
+
+def test_a_chat_checks_its_settings_first(checkpoint: Path) -> None:
+    bad = ("--set", "sampler.eos_ids=[999999]")
+    with pytest.raises(UsageError, match=r"sampler\.eos_ids holds 999999"):
+        command("chat", checkpoint, *SHORT, *bad, text="")
+    chat, shown = conversation("/set eos_ids=[999999]")
+    assert chat.settings == SETTINGS
+    assert "eos_ids holds 999999" in shown
 
 
 def test_commands_of_a_chat() -> None:

@@ -12,7 +12,7 @@ from mdlm_core.config.structure import structure
 from mdlm_core.errors import MdlmError, UsageError
 
 from .config import DecodeConfig
-from .generate import Answering, check_lengths, generate
+from .generate import Answering, check_decoding, generate
 from .streaming import TextStreamer
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class Chat:
         seed: of the first answer; every further one has the next.
         lines: where turns are read; standard input if not given.
         file: where answers go; standard output if not given.
+        errors: where errors go if lines are piped in; standard error if not given. On
+            a terminal they go where the answers go.
+
+    Raises:
+        UsageError: if the settings do not go with the model.
     """
 
     def __init__(
@@ -58,7 +63,9 @@ class Chat:
         seed: int = 0,
         lines: TextIO | None = None,
         file: TextIO | None = None,
+        errors: TextIO | None = None,
     ) -> None:
+        check_decoding(model, answer_length, settings)
         self.model = model
         self.catalog = catalog
         self.settings = settings
@@ -66,13 +73,19 @@ class Chat:
         self.seed = seed
         self.lines = sys.stdin if lines is None else lines
         self.file = sys.stdout if file is None else file
+        self.errors = sys.stderr if errors is None else errors
         self.remembers = model.template == "llada"
         self.turns: list[Message] = []
         self.system(system)
 
-    def run(self) -> None:
-        """Answer line after line, until the input ends or /quit."""
+    def run(self) -> int:
+        """Answer line after line, until the input ends or /quit.
+
+        Returns:
+            The exit code: that of the first error if lines are piped in, else 0.
+        """
         asks = self.lines.isatty()
+        code = 0
         if asks:
             memory = "" if self.remembers else "; each turn stands for itself"
             self._print(f"/help lists the commands{memory}")
@@ -84,14 +97,18 @@ class Chat:
             except KeyboardInterrupt:
                 line = ""
             if not line:
-                return
+                return code
             try:
                 if not self.take(line.strip()):
-                    return
+                    return code
             except KeyboardInterrupt:
                 self._print("\n(stopped)")
             except MdlmError as error:
-                self._print(f"{error}")
+                if asks:
+                    self._print(f"{error}")
+                    continue
+                print(f"error: {error}", file=self.errors, flush=True)
+                code = code or error.exit_code
 
     def take(self, line: str) -> bool:
         """Answer a line or do what it says; return whether to go on."""
@@ -166,14 +183,14 @@ class Chat:
         layer = merge(layer, set_layer([f"sampler.{assignment}"]))
         settings = structure(layer, self.catalog).sampler.config
         assert isinstance(settings, DecodeConfig)
-        check_lengths(self.length, settings)
+        check_decoding(self.model, self.length, settings)
         self.settings = settings
 
     def set_length(self, number: str) -> None:
         """Change how long an answer can be."""
         if not number.isdecimal():
             raise UsageError("/length takes a number, such as /length 128")
-        check_lengths(int(number), self.settings)
+        check_decoding(self.model, int(number), self.settings)
         self.length = int(number)
 
     def show(self) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
+from torch import Tensor
 
+from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion.schedule import LogLinear
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels.noise import Noise
@@ -18,7 +20,7 @@ from mdlm_core.samplers.text import device_of
 
 from .canvas import answer_canvas
 from .config import DecodeConfig
-from .decode import decode
+from .decode import check, decode
 from .streaming import Relay
 from .template import Message, answer_text, cut_answer, prompt_ids
 from .tokenizer import Specials
@@ -106,28 +108,19 @@ def generate(
         )
     if not prompts:
         return []
-    tokenizer, backbone = model.tokenizer, model.backbone
+    tokenizer = model.tokenizer
     numbers = range(len(prompts)) if numbers is None else numbers
     rows = [
         _ids(model, prompt, number)
         for number, prompt in zip(numbers, prompts, strict=True)
     ]
-    ends = settings.eos_ids or Specials.of(tokenizer).ends
-    settings = replace(settings, eos_ids=tuple(ends))
+    settings = _with_ends(model, settings)
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # alike together
-    canvas = answer_canvas(
+    canvas = _canvas(
+        model,
         [rows[i] for i in order],
         answer_length,
-        sample_id=torch.tensor([numbers[i] for i in order]),
-        mask_id=tokenizer.mask_id,
-        pad_id=tokenizer.pad_id,
-    ).to(device_of(backbone))
-    denoiser = Denoiser(
-        backbone,
-        temperature=settings.temperature,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
-        banned=range(tokenizer.vocab_size, backbone.vocab_size),
+        torch.tensor([numbers[i] for i in order]),
     )
     observer: Relay | None = None
     if streamer is not None:
@@ -135,7 +128,7 @@ def generate(
             streamer, rows[0], mask_id=tokenizer.mask_id, ends=settings.eos_ids
         )
     sampled = decode(
-        denoiser,
+        _denoiser(model, settings),
         canvas,
         schedule=schedule or cast("Schedule", LogLinear(eps=0.0)),
         noise=Noise(seed).child("answer"),
@@ -160,6 +153,49 @@ def generate(
             tokens_per_forward=min(len(kept) + 1, answer_length) / max(1, nfe),
         )
     return [answers[i] for i in range(len(rows))]
+
+
+def check_decoding(
+    model: Answering, answer_length: int, settings: DecodeConfig
+) -> None:
+    """Refuse settings that do not go with the model, without evaluating it.
+
+    Raises:
+        UsageError: as `generate` does.
+    """
+    check_lengths(answer_length, settings)
+    settings = _with_ends(model, settings)
+    canvas = _canvas(model, [[0]], answer_length, torch.tensor([0]))
+    schedule = cast("Schedule", LogLinear(eps=0.0))
+    check(_denoiser(model, settings), canvas, settings, schedule)
+
+
+def _with_ends(model: Answering, settings: DecodeConfig) -> DecodeConfig:
+    """Return the settings with the ids that end an answer."""
+    ends = settings.eos_ids or Specials.of(model.tokenizer).ends
+    return replace(settings, eos_ids=tuple(ends))
+
+
+def _canvas(
+    model: Answering, rows: Sequence[list[int]], answer_length: int, sample_id: Tensor
+) -> Batch:
+    return answer_canvas(
+        rows,
+        answer_length,
+        sample_id=sample_id,
+        mask_id=model.tokenizer.mask_id,
+        pad_id=model.tokenizer.pad_id,
+    ).to(device_of(model.backbone))
+
+
+def _denoiser(model: Answering, settings: DecodeConfig) -> Denoiser:
+    return Denoiser(
+        model.backbone,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        banned=range(model.tokenizer.vocab_size, model.backbone.vocab_size),
+    )
 
 
 def check_lengths(answer_length: int, settings: DecodeConfig) -> None:

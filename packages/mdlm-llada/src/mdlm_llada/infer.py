@@ -15,14 +15,16 @@ from typing import Any
 
 from torch import nn
 
-from mdlm_core.cache import write_atomic
 from mdlm_core.errors import DataError, UsageError
 
 from .config import DecodeConfig
 from .extract.stops import cut
-from .generate import Answer, Answering, check_lengths, generate
+from .generate import Answer, Answering, check_decoding, generate
+from .public_file import write_public
 from .registry import BaseTaskSpec, Example
 from .template import prompt_ids
+
+_NAMED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +71,18 @@ def infer(
         seed: decides every draw.
         made: what identifies model, data and settings, in terms of JSON.
         force: whether a file that was made otherwise is replaced.
-        say: is told how far it is.
+        say: is told how far it is, at the start and after every batch.
 
     Raises:
         UsageError: if the file was made otherwise, or the lengths do not fit.
         DataError: if a line of the file is broken.
     """
-    check_lengths(answer_length, settings)
+    check_decoding(model, answer_length, settings)
+    if out.is_dir():
+        raise UsageError(f"'{out}' is a folder; name a file in it")
     record = {**made, "rows": len(examples), "weights": weights_of(model)}
     record = json.loads(json.dumps(record))
     rows = {} if force else _resumed(out, record)
-    if not rows:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(b"")
-    write_atomic(meta_path(out), (json.dumps(record, indent=1) + "\n").encode())
     todo = [index for index in range(len(examples)) if index not in rows]
     ids = {
         index: prompt_ids(model.tokenizer, examples[index].prompt, model.template)
@@ -90,25 +90,28 @@ def infer(
     }
     todo.sort(key=lambda index: len(ids[index]))
     answers: list[Answer] = []
-    with out.open("a", encoding="utf-8", newline="\n") as file:
-        for first in range(0, len(todo), settings.batch_size):
-            group = todo[first : first + settings.batch_size]
-            found = generate(
-                model,
-                [ids[index] for index in group],
-                answer_length=answer_length,
-                settings=settings,
-                seed=seed,
-                numbers=group,
-            )
+    say(f"{len(rows)} of {len(examples)} answered")
+    begun = False
+    for first in range(0, len(todo), settings.batch_size):
+        group = todo[first : first + settings.batch_size]
+        found = generate(
+            model,
+            [ids[index] for index in group],
+            answer_length=answer_length,
+            settings=settings,
+            seed=seed,
+            numbers=group,
+        )
+        if not begun:  # what is refused, or stopped before, has written nothing
+            _begin(out, record, rows)
+            begun = True
+        with out.open("a", encoding="utf-8", newline="\n") as file:
             for index, answer in zip(group, found, strict=True):
                 rows[index] = _line(task, index, examples[index], answer)
                 file.write(rows[index] + "\n")
-            file.flush()
-            answers += found
-            say(f"{len(rows)} of {len(examples)} answered")
-    lines = "".join(rows[index] + "\n" for index in sorted(rows))
-    write_atomic(out, lines.encode())
+        answers += found
+        say(f"{len(rows)} of {len(examples)} answered")
+    _begin(out, record, {index: rows[index] for index in sorted(rows)})
     count = max(1, len(answers))
     return Done(
         rows=len(rows),
@@ -116,6 +119,12 @@ def infer(
         nfe=sum(answer.nfe for answer in answers) / count,
         tokens_per_forward=sum(a.tokens_per_forward for a in answers) / count,
     )
+
+
+def _begin(out: Path, record: Mapping[str, object], rows: Mapping[int, str]) -> None:
+    """Write the lines that there are, and then how they were made."""
+    write_public(out, "".join(line + "\n" for line in rows.values()).encode())
+    write_public(meta_path(out), (json.dumps(record, indent=1) + "\n").encode())
 
 
 def meta_path(out: Path) -> Path:
@@ -150,9 +159,9 @@ def _line(task: BaseTaskSpec, index: int, example: Example, answer: Answer) -> s
 def _resumed(out: Path, record: dict[str, Any]) -> dict[int, str]:
     """Return the lines that `out` has by index, if it was made as `record` says.
 
-    A last line that was not written to its end is left out.
+    A last line that was not written to its end is left out. An empty file is as none.
     """
-    if not out.exists():
+    if not out.exists() or not out.read_bytes().strip():
         return {}
     again = "choose another file, or replace it with --force"
     try:
@@ -164,31 +173,46 @@ def _resumed(out: Path, record: dict[str, Any]) -> dict[int, str]:
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"'{meta_path(out)}' cannot be read: {error}") from None
-    changed = [
-        f"{key} was {before.get(key)!r} and is {record.get(key)!r}"
-        for key in sorted({*before, *record})
-        if before.get(key) != record.get(key)
-    ]
-    if changed:
-        raise UsageError(f"'{out}' was made otherwise: {'; '.join(changed)}; {again}")
+    if changed := differences(before, record):
+        more = len(changed) - _NAMED
+        others = f"; and {more} more" if more > 0 else ""
+        raise UsageError(
+            f"'{out}' was made otherwise: {'; '.join(changed[:_NAMED])}{others}; "
+            f"{again}"
+        )
     rows: dict[int, str] = {}
-    lines = out.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines[:-1], start=1):  # the last one has no end
+    lines = out.read_bytes().split(b"\n")
+    for number, raw in enumerate(lines[:-1], start=1):  # the last one has no end
+        where = f"'{out}:{number}'"
+        way = f"remove that line, which is then answered anew, or {again}"
         try:
-            index = json.loads(line)["meta"]["index"]
-        except (ValueError, KeyError, TypeError):
-            raise DataError(
-                f"'{out}:{number}' is no answer with meta.index; {again}"
-            ) from None
+            line = raw.decode()
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{where} is no JSON: {error}; {way}") from None
+        try:
+            index = row["meta"]["index"]
+        except (KeyError, TypeError):
+            raise DataError(f"{where} is no answer with meta.index; {way}") from None
         if not isinstance(index, int) or not 0 <= index < record["rows"]:
             raise DataError(
-                f"'{out}:{number}': meta.index is {index!r}; it must be from 0 to "
-                f"{record['rows'] - 1}; {again}"
+                f"{where}: meta.index is {index!r}; it must be from 0 to "
+                f"{record['rows'] - 1}; {way}"
             )
         if index in rows:
-            raise DataError(f"'{out}:{number}': index {index} stands twice; {again}")
+            raise DataError(f"{where}: index {index} stands twice; {way}")
         rows[index] = line
-    if rows:
-        kept = "".join(line + "\n" for line in rows.values())
-        write_atomic(out, kept.encode())
     return rows
+
+
+def differences(before: object, now: object, key: str = "") -> list[str]:
+    """Return ``key was A and is B`` for what differs, with dots in the keys inside."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return [
+            text
+            for name in sorted({*before, *now})
+            for text in differences(
+                before.get(name), now.get(name), f"{key}.{name}" if key else name
+            )
+        ]
+    return [] if before == now else [f"{key} was {before!r:.80} and is {now!r:.80}"]

@@ -52,7 +52,8 @@ def chat(
     """Talk to a model; each line is a turn. /help lists what else can be typed.
 
     On a terminal drafts are shown in yellow while an answer is written. Lines may be
-    piped in: then only the answers are printed.
+    piped in: then only the answers are printed, errors go to standard error, and the
+    exit code is that of the first one.
     """
     catalog = load_catalog(*(imports or ()))
     settings, length = decoding(
@@ -83,7 +84,7 @@ def chat(
         checkpoint=checkpoint,
         catalog=catalog,
     )
-    Chat(
+    code = Chat(
         loaded,
         catalog,
         settings=settings,
@@ -91,3 +92,5 @@ def chat(
         system=system,
         seed=seed or 0,
     ).run()
+    if code:
+        raise typer.Exit(code)

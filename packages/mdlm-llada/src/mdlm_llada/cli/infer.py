@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +32,7 @@ from .decoding import (
     decoding,
     say,
 )
+from .progress import Progress, stoppable
 
 
 def infer(
@@ -126,15 +128,17 @@ def infer(
     from mdlm_llada.models import load_model
 
     check_lengths(length, settings)
-    loaded = load_model(
-        model,
-        device=device or "auto",
-        mask_token_id=mask_token_id,
-        dtype=dtype,
-        template=template,
-        checkpoint=checkpoint,
-        catalog=catalog,
-    )
+    progress = Progress(say, paced=not sys.stderr.isatty())
+    with stoppable(progress, force=force):
+        loaded = load_model(
+            model,
+            device=device or "auto",
+            mask_token_id=mask_token_id,
+            dtype=dtype,
+            template=template,
+            checkpoint=checkpoint,
+            catalog=catalog,
+        )
     made = {
         "task": found.name,
         "split": split,
@@ -149,18 +153,19 @@ def infer(
         "sampler": {k: v for k, v in asdict(settings).items() if k != "batch_size"},
     }
     start = time.perf_counter()
-    done = answer(
-        loaded,
-        found,
-        examples,
-        out,
-        answer_length=length,
-        settings=settings,
-        seed=seed or 0,
-        made=made,
-        force=force,
-        say=say,
-    )
+    with stoppable(progress, force=force):
+        done = answer(
+            loaded,
+            found,
+            examples,
+            out,
+            answer_length=length,
+            settings=settings,
+            seed=seed or 0,
+            made=made,
+            force=force,
+            say=progress,
+        )
     seconds = time.perf_counter() - start
     if as_json:
         print(json.dumps({"out": str(out), **asdict(done), "seconds": seconds}))

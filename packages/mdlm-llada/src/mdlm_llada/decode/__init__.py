@@ -12,9 +12,9 @@ from mdlm_core.protocols import Sampler
 from mdlm_llada.config import DecodeConfig
 
 from .guidance import PromptGuidance
-from .loop import decode
+from .loop import check, decode
 
-__all__ = ["PromptGuidance", "build", "decode"]
+__all__ = ["PromptGuidance", "build", "check", "decode"]
 
 
 def build(config: DecodeConfig) -> Sampler:

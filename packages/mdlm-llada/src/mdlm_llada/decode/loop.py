@@ -89,6 +89,23 @@ def decode(
     return Sampled(run.tokens, run.nfe)
 
 
+def check(
+    denoiser: Denoiser, canvas: Batch, settings: DecodeConfig, schedule: Schedule
+) -> None:
+    """Refuse settings that do not go with the model, without evaluating it.
+
+    Args:
+        denoiser: the model.
+        canvas: rows such as those to be decoded.
+        settings: how to decode.
+        schedule: as `decode` takes it.
+
+    Raises:
+        UsageError: as `decode` does.
+    """
+    _Run.of(denoiser, canvas, settings, schedule, Noise(0), settings.steps)
+
+
 @dataclass
 class _Run:
     """What a decoding has at hand."""
