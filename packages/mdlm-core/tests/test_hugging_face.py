@@ -211,9 +211,36 @@ def test_a_name_that_cannot_be_fetched():
         build_tokenizer("nobody/nothing")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nope", r"'nope' is neither .* OWNER/NAME; name"),
+        ("gpt22", r"did you mean 'gpt2'"),
+        ("toka", r"did you mean 'token'"),
+        ("a/b/c", r"OWNER/NAME"),
+    ],
+)
+def test_a_name_that_the_hub_cannot_have_is_not_asked_for(
+    monkeypatch, tmp_path, name, said
+):
+    from transformers import AutoTokenizer
+
+    def load(place, *, local_files_only=False, **options):
+        if not local_files_only:
+            pytest.fail("asks the network")
+        raise OSError
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").mkdir()
+    with pytest.raises(DataError, match=said):
+        build_tokenizer(name)
+
+
 def test_a_folder_that_is_no_tokenizer(tmp_path):
-    with pytest.raises(DataError, match="cannot be loaded as a tokenizer"):
+    with pytest.raises(DataError, match="cannot be loaded as a tokenizer") as caught:
         build_tokenizer(str(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 def test_without_transformers(monkeypatch):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,31 @@ from .hub import quiet, require
 from .tokenizers import check_ids, decode_around_masks, save_definition, utf8
 
 _FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
+_WITHOUT_OWNER = (
+    "albert-base-v2",
+    "bert-base-cased",
+    "bert-base-multilingual-cased",
+    "bert-base-uncased",
+    "bert-large-cased",
+    "bert-large-uncased",
+    "distilbert-base-cased",
+    "distilbert-base-uncased",
+    "distilgpt2",
+    "distilroberta-base",
+    "gpt2",
+    "gpt2-large",
+    "gpt2-medium",
+    "gpt2-xl",
+    "openai-gpt",
+    "roberta-base",
+    "roberta-large",
+    "t5-base",
+    "t5-large",
+    "t5-small",
+    "xlm-roberta-base",
+    "xlm-roberta-large",
+)
+"""Old names on the hub, from before all had owners."""
 
 
 class PretrainedTokenizer:
@@ -184,22 +211,45 @@ def load_pretrained(name: str, mask_id: int | None = None) -> PretrainedTokenize
             return wrap(str(local), local_files_only=True)
         except _FAILURES as error:
             raise DataError(
-                f"the folder '{name}' cannot be loaded as a tokenizer: {error}"
+                f"the folder '{name}' cannot be loaded as a tokenizer: "
+                f"{_first_line(error)}"
             ) from error
     try:
         return wrap(name, local_files_only=True)
     except _FAILURES:
         pass  # not in the cache, or not all of it
+    if name.count("/") != 1 and name not in _WITHOUT_OWNER:
+        raise DataError(  # not worth asking the network
+            f"the tokenizer '{name}' is neither a folder nor in the Hugging Face "
+            f"cache, and the hub has names of the form OWNER/NAME"
+            f"{_near(name)}; name one of these, or use byte, char or bpe:<n>"
+        )
     try:
         with quiet():
             return wrap(name)
     except _FAILURES as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else error
+        reason = _first_line(error)
         raise DataError(
             f"the tokenizer '{name}' is neither a folder, nor in the Hugging Face "
             f"cache, nor could it be fetched from the hub: {reason} Check the name and "
             "the network, or use byte, char or bpe:<n>, which need none"
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what an error says, without the advice that follows."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _near(name: str) -> str:
+    """Return what is called almost like `name`, as part of a sentence."""
+    path = Path(name).expanduser()
+    there = []
+    with suppress(OSError):
+        there = [str(other) for other in path.parent.iterdir() if other.is_dir()]
+    near = get_close_matches(str(path), [*there, *_WITHOUT_OWNER], n=3)
+    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
 def _without_its_code(
