@@ -394,10 +394,23 @@ def test_the_command_refuses_what_cannot_be(files, capsys):
         ((), "give a run, or a checkpoint"),
         (("--model", files / "model"), "--model needs --data"),
         (("--model", files / "model", "--data", rows, "--rows", 9), "there are 8 rows"),
-        (("--model", files / "model", "--data", rows, "--samples", 1), "at least 0, 2"),
+        (("--model", files / "model", "--data", rows, "--samples", 1), "samples is 1"),
     ):
         assert ask(*options) == 2 or "8 rows" in words
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "least"),
+    [("rows", -4, 6), ("times", 0, 2), ("masks", 1, 2), ("samples", -1, 2)],
+)
+def test_numbers_that_are_too_small_are_refused_at_once(
+    files, capsys, option, value, least
+):
+    # Neither the run nor the file is there: nothing has been looked for.
+    assert ask(files / "none", "--data", files / "none", f"--{option}", value) == 2
+    said = f"error: --{option} is {value}; it must be at least {least}\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_run_is_judged_by_its_own_times(tmp_path, capsys):

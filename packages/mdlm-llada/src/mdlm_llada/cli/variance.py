@@ -84,12 +84,19 @@ def variance(
         raise UsageError(
             "--model needs --data FILE, rows that 'mdlm llada preprocess' wrote"
         )
-    if batch_size < 0 or samples < 2 or max_tokens < 1 or max_length < 2:
-        raise UsageError(
-            f"--batch-size is {batch_size}, --samples {samples}, --max-tokens "
-            f"{max_tokens} and --max-length {max_length}; they must be at least 0, 2, "
-            f"1 and 2"
-        )
+    least = {
+        "--rows": (rows, 6),
+        "--times": (times, 2),
+        "--masks": (masks, 2),
+        "--samples": (samples, 2),
+        "--batch-size": (batch_size, 0),
+        "--max-length": (max_length, 2),
+        "--max-tokens": (max_tokens, 1),
+        "--seed": (seed or 0, 0),
+    }
+    for name, (value, low) in least.items():
+        if value < low:
+            raise UsageError(f"{name} is {value}; it must be at least {low}")
     catalog = load_catalog(*(imports or ()))
     from mdlm_core.kernels.noise import Noise
     from mdlm_llada.variance import measure_draws, report
