@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+from mdlm_core.catalog import load_catalog
 from mdlm_core.cli import run
 from mdlm_core.data.batch import Batch
 from mdlm_core.errors import CheckpointError, ConfigError, UsageError
 from mdlm_llada.checkpoint.read import read_checkpoint
 from mdlm_llada.checkpoint.tiny import FAMILIES, tiny_checkpoint
 from mdlm_llada.checkpoint.write import PROMPTS
+from mdlm_llada.cli.decoding import decoding
 from mdlm_llada.models import LoadedModel, load_model
 
 from .toy_tokenizer import write_tokenizer
@@ -58,9 +61,7 @@ def test_a_mask_that_is_given_must_be_the_one_that_is_named(tmp_path: Path) -> N
         ["convert", str(folder), str(tmp_path / "out")],
     ):
         assert run(["llada", *command, "--mask-token-id", "5"]) == 2
-    with pytest.raises(
-        ConfigError, match=r"given as 5, but .* 261; leave"
-    ):
+    with pytest.raises(ConfigError, match=r"given as 5, but .* 261; leave"):
         load_model(folder, mask_token_id=5)
 
 
@@ -104,6 +105,68 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tmp_path: Path) -> 
     path.write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=r"tokenizer has 263 ids.*rows for 262"):
         load_model(folder)
+
+
+def test_what_is_no_model_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(
+        CheckpointError, match=r"neither a run nor a checkpoint: it has"
+    ):
+        load_model(empty)
+    for path in ("", "  "):
+        with pytest.raises(UsageError, match="the path of the model is empty"):
+            load_model(path)
+        with pytest.raises(UsageError, match="the path of the model is empty"):
+            decoding(path, load_catalog(), gen_length=None, sets=None)
+    folder = tiny_checkpoint(tmp_path / "tiny")
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json' cannot be read"):
+        load_model(folder)
+    (folder / "config.json").write_text(text)
+    for file in folder.glob("*token*"):
+        file.unlink()
+    with pytest.raises(CheckpointError, match=r"has no tokenizer: .* tokenizer\.json"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("choice", [{"checkpoint": "99"}, {"weights": "raw"}])
+def test_what_is_for_runs_alone_is_refused(
+    choice: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="is no run, which alone has several"):
+        load_model(tiny_checkpoint(tmp_path / "tiny"), **choice)
+
+
+@pytest.mark.parametrize("length", [0, -16])
+def test_an_answer_has_a_token(length: int, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"gen-length is {length}; .* at least 1"):
+        decoding(str(tmp_path), load_catalog(), gen_length=length, sets=None)
+
+
+def test_the_block_is_the_models_where_none_is_asked_for(tmp_path: Path) -> None:
+    folder = str(
+        tiny_checkpoint(tmp_path / "two", "llada2", changes={"block_size": 16})
+    )
+    other = str(tiny_checkpoint(tmp_path / "one"))
+    catalog = load_catalog()
+
+    def block(model: str, sets: list[str] | None = None, **given: object) -> int:
+        return decoding(model, catalog, gen_length=32, sets=sets, **given)[0].block
+
+    assert block(folder) == 16
+    assert block(other) == 32
+    assert block(folder, block=8) == block(folder, ["sampler.block=8"]) == 8
+    command = ["llada", "generate", folder, "--prompt", "a", "--gen-length", "32"]
+    command += ["--device", "cpu"]
+    assert run(command) == 0
+    assert run([*command, "--block-length", "8"]) == 2
+    sets = ["model.path=" + folder, "data.tokenizer=" + folder, "task.eval_generate=0"]
+    given = [part for text in sets for part in ("--set", text)]
+    assert run(["train", *TINY, *given, "--out", str(tmp_path / "run")]) == 0
+    assert block(str(tmp_path / "run")) == 16
+    assert block(str(tmp_path / "run"), block=8) == 8
 
 
 def test_the_type_and_the_template_may_be_chosen(tmp_path: Path) -> None:

@@ -199,10 +199,13 @@ def test_answers_that_nobody_can_judge_are_refused():
         task.build(Programs())
 
 
-def test_blocks_of_decoding_that_are_not_the_models_are_refused_at_once(tmp_path):
-    with pytest.raises(ConfigError, match=r"blocks of 16; set sampler\.block=16"):
-        run(tmp_path, model__family="llada2", model__block_size=16)
-    assert not list(tmp_path.glob("checkpoints/*"))
+def test_answers_are_decoded_in_the_models_blocks(tmp_path, caplog):
+    sets = {"model__family": "llada2", "model__block_size": 16, "train__steps": 1}
+    run(tmp_path, **sets)
+    assert "the model sees blocks of 16, in which answers are decoded" in caplog.text
+    loaded = load_run(tmp_path)
+    assert loaded.config.sampler.config.block == 8
+    assert loaded.task.samples(loaded.module, loaded.source, seed=0)
 
 
 def test_a_model_that_sees_blocks_is_trained_and_measured(tmp_path):

@@ -17,7 +17,7 @@ from mdlm_core.train.devices import choose_device
 
 from .checkpoint.locate import locate
 from .checkpoint.read import Dtype, read_checkpoint, read_config
-from .checkpoint.write import PROMPTS
+from .checkpoint.write import CONFIG, PROMPTS, TOKENIZER_FILES
 from .template import resolve_template
 from .tokenizer import load_tokenizer, special_ids
 
@@ -83,7 +83,8 @@ def load_model(
         CheckpointError: if files are missing or damaged, or do not fit together.
         ConfigError: if the mask is not known or cannot be one, or the tokenizer has
             more ids than the model.
-        UsageError: if the device is not there.
+        UsageError: if the device is not there, or the path is empty, or what is for a
+            run alone is asked of a checkpoint.
     """
     if is_run(path):
         if mask_token_id is not None:
@@ -99,11 +100,23 @@ def load_model(
             weights=weights,
             catalog=catalog,
         )
+    if (checkpoint, weights) != ("best", "ema"):
+        raise UsageError(
+            f"checkpoint is {checkpoint} and weights is {weights}, but '{path}' is no "
+            f"run, which alone has several: leave them out"
+        )
     folder = locate(path)
     where = choose_device(device)
+    config = read_config(folder)
+    if not any(any(folder.glob(files)) for files in TOKENIZER_FILES):
+        raise CheckpointError(
+            f"the checkpoint '{path}' has no tokenizer: there is no tokenizer.json "
+            f"nor another file of one beside its {CONFIG}; copy them there from where "
+            f"the model was published"
+        )
     tokenizer = load_tokenizer(str(folder), mask_token_id)
     module: nn.Module
-    if is_family(read_config(folder)):
+    if is_family(config):
         module = read_checkpoint(
             folder,
             mask_token_id=mask_token_id,
@@ -121,7 +134,16 @@ def load_model(
 
 
 def is_run(path: Path | str) -> bool:
-    """Return whether `path` is a run folder."""
+    """Return whether `path` is a run folder.
+
+    Raises:
+        UsageError: if it is empty.
+    """
+    if not str(path).strip():
+        raise UsageError(
+            "the path of the model is empty; name a run, the folder of a checkpoint, "
+            "or its name on the hub"
+        )
     return (Path(path).expanduser() / RUN).is_file()
 
 

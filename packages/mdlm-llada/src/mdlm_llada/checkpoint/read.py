@@ -98,7 +98,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(
-            f"'{folder}' is no checkpoint: it has no {CONFIG}"
+            f"'{folder}' is neither a run nor a checkpoint: it has no {CONFIG}"
         ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"'{path}' cannot be read: {error}") from error

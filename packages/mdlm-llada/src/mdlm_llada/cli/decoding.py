@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from mdlm_core.config import read_run
 from mdlm_core.config.layers import default_layer, merge, set_layer
 from mdlm_core.config.structure import structure
 from mdlm_core.errors import UsageError
+from mdlm_llada.architecture import Architecture
 from mdlm_llada.config import DecodeConfig
 
 if TYPE_CHECKING:
@@ -96,8 +98,8 @@ def decoding(
     """Return how to decode, and the length of an answer.
 
     They are what the options say; else what the run was trained with, if the model is
-    a run with this sampler; else the defaults. Steps that nobody asked for are rounded
-    up to what the blocks can share.
+    a run with this sampler; else the defaults. A block that nobody asked for is that of
+    a block-diffusion model, and such steps are rounded up to what the blocks can share.
 
     Args:
         model: a run or a checkpoint.
@@ -112,23 +114,68 @@ def decoding(
                 f"--set {text}: here only the sampler can be set, such as "
                 f"--set sampler.factor=1"
             )
+    if gen_length is not None and gen_length < 1:
+        raise UsageError(f"--gen-length is {gen_length}; it must be at least 1")
+    if not model.strip():
+        raise UsageError(
+            "the path of the model is empty; name a run, the folder of a checkpoint, "
+            "or its name on the hub"
+        )
     own = list(sets or ())
     own += [f"sampler.{k}={v}" for k, v in given.items() if v is not None]
     folder = Path(model).expanduser()
-    if not (folder / "config.yaml").is_file():
+    run: RunConfig | None = None
+    if (folder / "config.yaml").is_file():
+        name = read_run(folder, catalog).sampler.name
+        first = [] if name == "llada" else ["sampler=llada"]
+        run = read_run(folder, catalog, sets=[*first, *own])
+        settings = _decode(run.sampler.config)
+    else:
         layer = merge(default_layer(), set_layer(["sampler=llada", *own]))
-        config = structure(layer, catalog).sampler.config
-        return _decode(config), gen_length or ANSWER_LENGTH
-    name = read_run(folder, catalog).sampler.name
-    first = [] if name == "llada" else ["sampler=llada"]
-    run = read_run(folder, catalog, sets=[*first, *own])
-    settings = _decode(run.sampler.config)
-    length = gen_length or whole_blocks(_trained_length(run), settings.block)
-    asked = given.get("steps") is not None or any("sampler.steps" in t for t in own)
+        settings = _decode(structure(layer, catalog).sampler.config)
+    if not _asked("block", own) and (block := own_block(model, run, catalog)):
+        settings = replace(settings, block=block)
+    wanted = ANSWER_LENGTH if run is None else _trained_length(run)
+    length = gen_length or whole_blocks(wanted, settings.block)
     blocks = length // settings.block
-    if not asked and length % settings.block == 0 and settings.steps % blocks:
+    if not _asked("steps", own) and length % settings.block == 0:
         settings = replace(settings, steps=whole_blocks(settings.steps, blocks))
     return settings, length
+
+
+def _asked(name: str, sets: Sequence[str]) -> bool:
+    """Return whether a setting of the sampler is among those that are set."""
+    return any(text.partition("=")[0].strip() == f"sampler.{name}" for text in sets)
+
+
+def own_block(model: str, run: RunConfig | None, catalog: Catalog) -> int:
+    """Return the block of a block-diffusion model, 0 for one that sees both ways.
+
+    Args:
+        model: a checkpoint or a run; a name on the hub is fetched.
+        run: the settings, if it is a run.
+        catalog: knows them.
+    """
+    if run is not None:
+        config = run.model.config
+        path = str(getattr(config, "path", ""))
+        if not path:
+            blocks = getattr(config, "family", "") == "llada2"
+            return int(config.block_size) if blocks else 0
+        folder = Path(path).expanduser()
+        if not (folder / "config.yaml").is_file():
+            return own_block(path, None, catalog) if folder.is_dir() else 0
+        return own_block(path, read_run(folder, catalog), catalog)
+    from mdlm_llada.checkpoint.locate import locate
+
+    try:
+        config = json.loads((locate(model) / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return 0  # said better where the model is loaded
+    listed = config.get("architectures") if isinstance(config, dict) else None
+    if not isinstance(listed, list) or "LLaDA2" not in str(listed):
+        return 0
+    return Architecture.from_json(config, f"{model}/config.json").block_size
 
 
 def _trained_length(run: RunConfig) -> int:

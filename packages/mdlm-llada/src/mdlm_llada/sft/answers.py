@@ -16,6 +16,7 @@ from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, DataSource, MaskingPolicy
 from mdlm_core.samplers.denoiser import Denoiser
 from mdlm_llada.canvas import answer_canvas
+from mdlm_llada.config import DecodeConfig
 from mdlm_llada.template import cut_answer
 from mdlm_llada.tokenizer import Specials
 
@@ -65,6 +66,9 @@ def answer(
     """
     tokenizer = source.tokenizer
     settings: Any = run.sampler.config
+    own = int(getattr(backbone, "block_size", 0))
+    if own and isinstance(settings, DecodeConfig):
+        settings = replace(settings, block=own)  # it cannot be decoded in others
     block = int(getattr(settings, "block", 1))
     length = math.ceil(length / block) * block
     if is_dataclass(settings) and getattr(settings, "eos_ids", None) == ():

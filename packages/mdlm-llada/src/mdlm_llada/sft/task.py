@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -24,6 +26,8 @@ from .module import FineTuning
 from .score import score_answers
 from .shown import show_answers
 
+_LOG = logging.getLogger(__name__)
+
 
 class SFT:
     """The task; see `protocols.Task`."""
@@ -37,8 +41,7 @@ class SFT:
         """Build backbone, schedule, masking policy and time law.
 
         Raises:
-            ConfigError: if answers shall be scored and the data have no task, or the
-                sampler's blocks are not those of the model.
+            ConfigError: if answers shall be scored and the data have no task.
         """
         if self.config.eval_generate:
             self._check_answers(source)
@@ -50,7 +53,7 @@ class SFT:
             mask_id=tokenizer.mask_id,
             length=source.length,
         )
-        self._check_blocks(backbone)
+        self._tell_blocks(backbone)
         return FineTuning(
             backbone,
             schedule=self._schedule(),
@@ -81,16 +84,19 @@ class SFT:
                 f"task.eval_generate=0, and use mdlm llada infer and score"
             )
 
-    def _check_blocks(self, backbone: nn.Module) -> None:
-        """Refuse blocks of decoding that are not those of the model."""
+    def _tell_blocks(self, backbone: nn.Module) -> None:
+        """Say when answers are decoded in other blocks than those that are set."""
         size, settings = getattr(backbone, "block_size", 0), self.run.sampler.config
         decodes = self.config.sample_count or self.config.eval_generate
         if not (size and decodes and isinstance(settings, DecodeConfig)):
             return
-        if settings.block != size:
-            raise ConfigError(
-                f"sampler.block is {settings.block}, but the model sees blocks of "
-                f"{size}; set sampler.block={size}"
+        if settings.block != size and os.environ.get("RANK", "0") == "0":
+            _LOG.warning(
+                "sampler.block is %s, but the model sees blocks of %s, in which "
+                "answers are decoded; set sampler.block=%s",
+                settings.block,
+                size,
+                size,
             )
 
     def _schedule(self) -> Schedule:
