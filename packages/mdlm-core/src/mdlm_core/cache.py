@@ -52,12 +52,16 @@ def _writable(folder: Path) -> Path:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees all of it or none of it."""
+    """Write `data` to `path` so that a reader sees all of it or none of it.
+
+    Who may read the file is what the umask leaves, as for any other new file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+            os.chmod(temporary, _mode())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -65,6 +69,13 @@ def write_atomic(path: Path, data: bytes) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _mode() -> int:
+    """Return the mode of a new file; a temporary one is its owner's alone."""
+    mask = os.umask(0o022)  # there is no way to ask without setting it
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def cached(

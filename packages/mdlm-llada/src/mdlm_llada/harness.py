@@ -29,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         numbers = dict(task.metrics(given.pred, given.gt, cfg))
         text = json.dumps(numbers, indent=2)
         if given.out is not None:
-            from mdlm_llada.public_file import write_public
+            from mdlm_core.cache import write_atomic
 
-            write_public(given.out, (text + "\n").encode())
+            write_atomic(given.out, (text + "\n").encode())
     except MdlmError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -15,12 +15,12 @@ from typing import Any
 
 from torch import nn
 
+from mdlm_core.cache import write_atomic
 from mdlm_core.errors import DataError, UsageError
 
 from .config import DecodeConfig
 from .extract.stops import cut
 from .generate import Answer, Answering, check_decoding, generate
-from .public_file import write_public
 from .registry import BaseTaskSpec, Example
 from .template import prompt_ids
 
@@ -123,8 +123,8 @@ def infer(
 
 def _begin(out: Path, record: Mapping[str, object], rows: Mapping[int, str]) -> None:
     """Write the lines that there are, and then how they were made."""
-    write_public(out, "".join(line + "\n" for line in rows.values()).encode())
-    write_public(meta_path(out), (json.dumps(record, indent=1) + "\n").encode())
+    write_atomic(out, "".join(line + "\n" for line in rows.values()).encode())
+    write_atomic(meta_path(out), (json.dumps(record, indent=1) + "\n").encode())
 
 
 def meta_path(out: Path) -> Path:

@@ -113,6 +113,6 @@ def measure(
 
 def write_card(path: Path, card: dict[str, Any]) -> None:
     """Write a result as JSON, all of it or nothing."""
-    from mdlm_llada.public_file import write_public
+    from mdlm_core.cache import write_atomic
 
-    write_public(path, (json.dumps(card, indent=2) + "\n").encode())
+    write_atomic(path, (json.dumps(card, indent=2) + "\n").encode())

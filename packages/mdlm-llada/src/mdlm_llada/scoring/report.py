@@ -271,7 +271,7 @@ def comparison_card(found: Paired, first: Report, second: Report) -> Mapping[str
 
 def write_audit(report: Report, path: Path) -> None:
     """Write how each prediction was read, as JSON lines."""
-    from mdlm_llada.public_file import write_public
+    from mdlm_core.cache import write_atomic
 
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in report.audit())
-    write_public(path, "".join(lines).encode())
+    write_atomic(path, "".join(lines).encode())
