@@ -18,6 +18,7 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion import Draw
 from mdlm_core.kernels.noise import Noise, global_seed
 from mdlm_core.train.devices import choose_device
+from mdlm_core.train.epochs import in_steps
 from mdlm_core.train.optim import build_optimizer, set_learning_rate
 
 from .report import Finding, failed, passed, skipped, warned
@@ -193,7 +194,8 @@ def _same(tensor: Tensor) -> Tensor:
 
 def _run_seconds(config: RunConfig, cost: Cost, subject: Subject) -> float:
     """Return the seconds of a run: its steps, and the measurements on held-out rows."""
-    train, task = config.train, config.task.config
+    train, task = in_steps(config, subject.data).train, config.task.config
+    assert not isinstance(train.eval_every, str)  # it is said in steps now
     every = train.eval_every or train.steps
     rows = getattr(task, "eval_rows", 0) or (subject.data.size("validation") or 0)
     measured = rows * getattr(task, "eval_draws", 1) * -(-train.steps // every)
