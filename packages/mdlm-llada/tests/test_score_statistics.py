@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,7 +66,12 @@ def test_rows_that_are_all_alike_have_an_interval(n):
 
 
 def test_a_comparison_of_equals_has_no_interval_of_width_0():
-    found = comparison_text(compare([1.0] * 4, [1.0] * 4), Path("a"), Path("b"))
+    joined = SimpleNamespace(missing_gold=[])
+    one, other = (
+        SimpleNamespace(path=Path(name), rows=[None] * 4, joined=joined)
+        for name in ("a", "b")
+    )
+    found = comparison_text(compare([1.0] * 4, [1.0] * 4), one, other)
     assert "B - A  +0.0000  [-0.4899, +0.4899] at 95 %, Wilson's limit" in found
 
 
