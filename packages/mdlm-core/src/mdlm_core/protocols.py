@@ -65,6 +65,10 @@ class DataSource(Protocol):
     The bytes of the rows that are scored, for bits per byte, are counted by the
     tokenizer's ``token_bytes``. If it has none, they are only known when all rows of
     a split are scored, from ``card()["splits"][split]["bytes_per_token"]``.
+
+    One more method is called if it exists: ``steps_per_epoch(batch_size)``, for a source
+    that gives a batch more than once; otherwise an epoch is ``size("train") //
+    batch_size`` steps.
     """
 
     tokenizer: Tokenizer
