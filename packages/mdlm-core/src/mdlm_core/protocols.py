@@ -66,8 +66,8 @@ class DataSource(Protocol):
     tokenizer's ``token_bytes``. If it has none, they are only known when all rows of
     a split are scored, from ``card()["splits"][split]["bytes_per_token"]``.
 
-    One more method is called if it exists: ``steps_per_epoch(batch_size)``, for a source
-    that gives a batch more than once; otherwise an epoch is ``size("train") //
+    One more method is called if it exists: ``steps_per_epoch(batch_size)``, of a source
+    that gives a batch more than once. Otherwise an epoch has ``size("train") //
     batch_size`` steps.
     """
 
