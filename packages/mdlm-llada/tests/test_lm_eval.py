@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -214,23 +213,22 @@ def test_the_launcher_is_the_harness(monkeypatch, capsys):
     )
 
 
-@pytest.mark.parametrize(
-    ("given", "device"), [([], None), (["--device", "cuda:0"], "cuda:0")]
-)
-def test_the_launcher_asks_for_no_device_of_its_own(monkeypatch, given, device):
+def test_the_launcher_asks_for_no_device_of_its_own(monkeypatch):
     from lm_eval.config.evaluate_config import EvaluatorConfig
 
     from mdlm_llada.lm_eval.__main__ import main
 
-    asked = []
+    made = []
     monkeypatch.setattr(EvaluatorConfig, "__init__", EvaluatorConfig.__init__)
-    monkeypatch.setattr(
-        "lm_eval.simple_evaluate", lambda **settings: asked.append(settings["device"])
-    )
-    words = ["lm_eval", "--model", "mdlm", "--tasks", "arc_easy", *given]
-    monkeypatch.setattr(sys, "argv", words)
+
+    def program():
+        for given in ({}, {"device": "cuda:0"}):
+            config = EvaluatorConfig(model="mdlm", tasks=["arc_easy"], **given)
+            made.append(config.device)
+
+    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", program)
     assert main() == 0
-    assert asked == [device]
+    assert made == [None, "cuda:0"]
 
 
 # ---- prompts ----------------------------------------------------------------
