@@ -201,3 +201,22 @@ def test_where_there_is_no_way_the_ways_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="of the kind GPT2LMHeadModel"):
         convert(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("family", "form"), [("llada", "llama"), ("dream", "qwen2")])
+def test_what_was_converted_answers_as_before(
+    tmp_path: Path, family: str, form: str
+) -> None:
+    from mdlm_core.data.batch import Batch
+    from mdlm_llada.models import load_model
+
+    source = tiny_checkpoint(tmp_path / "source", family, seed=3)
+    convert(str(source), tmp_path / "out", to=form)
+    before, after = load_model(source), load_model(tmp_path / "out")
+    batch = Batch.of(torch.tensor([[5, before.backbone.mask_id, 7, 8]]))
+    with torch.no_grad():
+        logits = [
+            model.backbone.logits(model.backbone.hidden(batch)[0])
+            for model in (before, after)
+        ]
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-5)

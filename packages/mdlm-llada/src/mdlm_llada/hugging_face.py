@@ -52,12 +52,10 @@ def build(
             f"model.mask_token_id out"
         )
     model, causal = load(config, vocab_size=vocab_size, length=length)
-    backbone = HuggingFaceBackbone(
-        model,
-        mask_id=mask_id,
-        causal=causal,
-        shift=causal if config.shift is None else config.shift,
-    )
+    shift = config.shift
+    if shift is None:  # a checkpoint of the family that was converted says it
+        shift = bool(getattr(model.config, "mdlm_shift", causal))
+    backbone = HuggingFaceBackbone(model, mask_id=mask_id, causal=causal, shift=shift)
     name = config.path or type(model).__name__
     check(backbone, name)
     if backbone.longest is not None and length > backbone.longest:

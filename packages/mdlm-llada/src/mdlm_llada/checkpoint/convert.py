@@ -96,12 +96,17 @@ def convert(
             write_template(place, template)
     elif form == PARTNERS.get(family):
         partner = to_transformers(model)
+        partner.config.mdlm_shift = (
+            model.architecture.shift
+        )  # `hugging_face.build` asks for it
 
         def fill(place: Path) -> None:
             size = max(1, shard_bytes // 10**6)
             with silent():
                 partner.save_pretrained(place, max_shard_size=f"{size}MB")
             copy_files(tokenizer, place, TOKENIZER_FILES)
+            if template != "auto":
+                write_template(place, template)
 
         place = write_folder(out, fill)
     else:

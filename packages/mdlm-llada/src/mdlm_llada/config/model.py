@@ -139,7 +139,7 @@ class HuggingFaceModelConfig:
     """What the checkpoint was trained as; auto asks its config.json."""
     shift: bool | None = None
     """Whether position i gives the logits of token i + 1, as a causal model does; None
-    means yes for a causal one."""
+    means yes for a causal one, unless `mdlm llada convert` made it of another."""
     mask_token_id: int | None = None
     """The mask; None takes the tokenizer's."""
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
