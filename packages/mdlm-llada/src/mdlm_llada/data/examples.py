@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
-from mdlm_core.data.split import is_held_out
+from mdlm_core.data.split import SPLITS, is_held_out
 from mdlm_core.data.tokenizers import utf8
 from mdlm_core.errors import DataError
 from mdlm_core.protocols import Tokenizer
-from mdlm_llada.config import TaskRowsConfig
+from mdlm_llada.config import RowsConfig, TaskRowsConfig
 from mdlm_llada.registry import BaseTaskSpec, Example, get_task
 from mdlm_llada.template import answer_ids, prompt_ids, resolve_template
 from mdlm_llada.tokenizer import load_tokenizer
 
 from .rows import Gathered, Row
 from .sources import RowSource
+
+Source = TypeVar("Source", bound=RowSource)
 
 
 def encode(tokenizer: Tokenizer, example: Example, template: str) -> Row:
@@ -85,38 +87,52 @@ def divided(
     return train[: config.rows or None], held[: config.held_out]
 
 
-def read_examples(config: TaskRowsConfig) -> RowSource:
+def read_examples(
+    config: RowsConfig,
+    limits: TaskRowsConfig,
+    *,
+    name: str,
+    kind: Callable[..., Source],
+    encoded: Callable[[Tokenizer, Example, str], Row],
+) -> Source:
     """Return the data source of a task's examples, see `divided`.
+
+    Args:
+        config: of the rows.
+        limits: which examples, and how many.
+        name: of the data, for its card.
+        kind: what is built.
+        encoded: makes a row of an example, by a tokenizer and a template.
 
     Raises:
         ConfigError: if the template does not go with the tokenizer.
         DataError: if there is no example, or none fits.
         UnknownNameError: if there is no such task.
     """
-    task = get_task(config.task)
+    task = get_task(limits.task)
     tokenizer = load_tokenizer(config.tokenizer, config.mask_token_id)
-    template = resolve_template(config.template, tokenizer)
-    sides = dict(zip(("train", "validation"), divided(task, config), strict=True))
+    template = resolve_template(limits.template, tokenizer)
+    sides = dict(zip(SPLITS, divided(task, limits), strict=True))
     gathered = {split: Gathered(config) for split in sides}
     examples: dict[str, tuple[Example, ...]] = {}
     for split, given in sides.items():
         examples[split] = tuple(
             example
             for example in given
-            if gathered[split].add(encode(tokenizer, example, template))
+            if gathered[split].add(encoded(tokenizer, example, template))
         )
-        if split == "train" or config.train_ratio < 1:
+        if split == "train" or limits.train_ratio < 1:
             gathered[split].fit.check(f"the {split} split of task '{task.name}'")
         gathered[split].fit.tell(f"the {split} split of task '{task.name}'")
-    return RowSource(
+    return kind(
         tokenizer,
         {split: found.rows() for split, found in gathered.items()},
         config,
         template=template,
         card={
-            "name": "llada-task",
+            "name": name,
             "task": task.name,
-            "path": config.path,
+            "path": limits.path,
             "too_long": {split: found.fit.card() for split, found in gathered.items()},
         },
         examples=examples,

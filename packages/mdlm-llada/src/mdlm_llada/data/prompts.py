@@ -9,16 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from mdlm_core.data.batch import Batch
-from mdlm_core.data.split import SPLITS
 from mdlm_core.errors import DataError, UsageError
 from mdlm_core.protocols import Tokenizer
 from mdlm_llada.config import PromptsConfig, TaskRowsConfig
-from mdlm_llada.registry import Example, get_task
-from mdlm_llada.template import end_id, prompt_ids, resolve_template
-from mdlm_llada.tokenizer import load_tokenizer
+from mdlm_llada.registry import Example
+from mdlm_llada.template import end_id, prompt_ids
 
-from .examples import divided
-from .rows import Gathered, Row, Rows
+from .examples import read_examples
+from .rows import Row, Rows
 from .sources import RowSource
 
 
@@ -96,40 +94,16 @@ def build(config: PromptsConfig) -> PromptSource:
         DataError: if there is no prompt, or none fits.
         UnknownNameError: if there is no such task.
     """
-    task = get_task(config.task)
-    tokenizer = load_tokenizer(config.tokenizer, config.mask_token_id)
-    template = resolve_template(config.template, tokenizer)
     limits = TaskRowsConfig(
         task=config.task,
         path=config.path,
+        template=config.template,
         rows=config.rows,
         held_out=config.held_out,
         train_ratio=config.train_ratio,
     )
-    sides = dict(zip(SPLITS, divided(task, limits), strict=True))
-    gathered = {split: Gathered(config) for split in sides}
-    examples: dict[str, tuple[Example, ...]] = {}
-    for split, given in sides.items():
-        examples[split] = tuple(
-            example
-            for example in given
-            if gathered[split].add(_encoded(tokenizer, example, template))
-        )
-        if split == "train" or config.train_ratio < 1:
-            gathered[split].fit.check(f"the {split} split of task '{task.name}'")
-        gathered[split].fit.tell(f"the {split} split of task '{task.name}'")
-    return PromptSource(
-        tokenizer,
-        {split: found.rows() for split, found in gathered.items()},
-        config,
-        template=template,
-        card={
-            "name": "llada-prompts",
-            "task": task.name,
-            "path": config.path,
-            "too_long": {split: found.fit.card() for split, found in gathered.items()},
-        },
-        examples=examples,
+    return read_examples(
+        config, limits, name="llada-prompts", kind=PromptSource, encoded=_encoded
     )
 
 

@@ -223,9 +223,11 @@ class RowSource:
 
 def build_task_rows(config: TaskRowsConfig) -> RowSource:
     """Return the data source of a task's examples."""
-    from .examples import read_examples
+    from .examples import encode, read_examples
 
-    return read_examples(config)
+    return read_examples(
+        config, config, name="llada-task", kind=RowSource, encoded=encode
+    )
 
 
 def build_processed(config: ProcessedConfig) -> RowSource:

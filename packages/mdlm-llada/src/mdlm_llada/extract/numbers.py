@@ -23,10 +23,8 @@ def strict(text: str) -> str | None:
 
 def flexible(text: str) -> str | None:
     """Return the last number of a text, as it is written."""
-    last = None
-    for last in _FLEXIBLE.finditer(text):  # noqa: B007
-        pass
-    return (last.group(1) or last.group(2)).strip() if last else None
+    found = list(_FLEXIBLE.finditer(text))
+    return (found[-1].group(1) or found[-1].group(2)).strip() if found else None
 
 
 def comparable(number: str) -> str:
