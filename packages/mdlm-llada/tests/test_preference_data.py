@@ -265,7 +265,7 @@ def test_examples_need_no_answer(monkeypatch):
         def build_dataset(self, split, cfg):
             return [Example(str(i), f"{split} {i}", "", "1") for i in range(6)]
 
-    monkeypatch.setattr(prompts, "get_task", lambda name: Results())
+    monkeypatch.setattr("mdlm_llada.data.examples.get_task", lambda name: Results())
     source = prompts.build(PromptsConfig(task="results", template="none"))
     assert source.size("train") == 6
 
