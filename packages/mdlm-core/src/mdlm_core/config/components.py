@@ -51,6 +51,25 @@ class DiTConfig:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HuggingFaceModelConfig:
+    """Any masked or causal language model of transformers, as a backbone."""
+
+    path: str = ""
+    """A folder, or a name on the hub; empty, with `random`, for a tiny new model."""
+    kind: Literal["auto", "masked", "causal"] = "auto"
+    """What the checkpoint was trained as; auto asks its config.json."""
+    shift: bool | None = None
+    """Whether position i gives the logits of token i + 1, as a causal model does; None
+    means yes for a causal one, unless its config.json says ``mdlm_shift``."""
+    mask_token_id: int | None = None
+    """The mask; None takes the tokenizer's."""
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Type of the weights."""
+    random: bool = False
+    """Whether to leave the checkpoint's weights and draw new ones."""
+
+
 # ---- schedules --------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mdlm_core.config import components
 from mdlm_core.config.schema import at_least, require
 
 Family = Literal["llada", "dream", "llada-moe", "llada2"]
@@ -130,21 +131,8 @@ class LLaDAConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HuggingFaceModelConfig:
-    """Any masked or causal language model of transformers, as a backbone."""
+class HuggingFaceModelConfig(components.HuggingFaceModelConfig):
+    """Any masked or causal language model of transformers, with adapters if wanted."""
 
-    path: str = ""
-    """A folder, or a name on the hub; empty, with `random`, for a tiny new model."""
-    kind: Literal["auto", "masked", "causal"] = "auto"
-    """What the checkpoint was trained as; auto asks its config.json."""
-    shift: bool | None = None
-    """Whether position i gives the logits of token i + 1, as a causal model does; None
-    means yes for a causal one, unless `mdlm llada convert` made it of another."""
-    mask_token_id: int | None = None
-    """The mask; None takes the tokenizer's."""
-    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Type of the weights."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Low-rank adapters."""
-    random: bool = False
-    """Whether to leave the checkpoint's weights and draw new ones."""

@@ -1,0 +1,14 @@
+"""``mdlm classify``: one file per command; heavy imports inside a command's body."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Text classification by likelihood: train, predict, evaluate, compare.",
+)

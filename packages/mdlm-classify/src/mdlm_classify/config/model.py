@@ -1,0 +1,47 @@
+"""Settings of the models. Light: imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mdlm_core.config.components import DiTConfig, HuggingFaceModelConfig
+from mdlm_core.config.schema import require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassDiTConfig(DiTConfig):
+    """A diffusion transformer that is told the class, or none; small by default."""
+
+    blocks: int = 2
+    """Transformer blocks."""
+    width: int = 128
+    """Width of the residual stream."""
+    heads: int = 4
+    """Attention heads; they divide `width`, and a head's size is even."""
+    per_class: bool = False
+    """Whether each class has a model of its own, and there is no null class."""
+    bias_scale: float = 10.0
+    """How many times faster than other weights a class's output biases learn."""
+
+    def __post_init__(self) -> None:
+        DiTConfig.__post_init__(self)
+        require(
+            self.bias_scale > 0,
+            f"model.bias_scale is {self.bias_scale}; it must be positive",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassHuggingFaceConfig(HuggingFaceModelConfig):
+    """A masked language model of transformers that is told the class, or none."""
+
+    per_class: bool = False
+    """Whether each class has a model of its own, and there is no null class."""
+    bias_scale: float = 10.0
+    """How many times faster than other weights a class's output biases learn."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.bias_scale > 0,
+            f"model.bias_scale is {self.bias_scale}; it must be positive",
+        )

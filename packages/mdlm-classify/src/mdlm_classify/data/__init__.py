@@ -1,0 +1,1 @@
+"""Labelled text: files, labels, splits, rows."""
