@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from mdlm_core.config.components import HuggingFaceModelConfig
 from mdlm_core.data.hub import quiet, require
 from mdlm_core.errors import CheckpointError, ConfigError
 
-from .config import HuggingFaceModelConfig
-
 _FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
-_OWN = ("LLaDA", "Dream")
-"""What the classes of models that `model.name=llada` reads begin with."""
+_NEEDS = "a model of transformers"
 
 
 def load(
-    config: HuggingFaceModelConfig, *, vocab_size: int, length: int
+    config: HuggingFaceModelConfig,
+    *,
+    vocab_size: int,
+    length: int,
+    sizes: Mapping[str, object] | None = None,
 ) -> tuple[nn.Module, bool]:
     """Return the model, and whether it is a causal one.
 
-    Without a path, and with ``random``, it is a tiny new BERT or Llama, which shows
-    whether everything else is set up.
+    Without a path, and with ``random``, it is a new BERT or Llama, so tiny, unless
+    `sizes` say otherwise, that it only shows whether everything else is set up.
 
     Args:
         config: the settings.
         vocab_size: ids that it must have; the embedding grows to them.
-        length: positions that a tiny new BERT gets.
+        length: positions that a new BERT gets.
+        sizes: settings of a new BERT or Llama, as its class in transformers calls
+            them.
 
     Raises:
         ConfigError: if there is no path, or the kind is not known.
         CheckpointError: if the model cannot be loaded, or lacks weights.
         MissingExtraError: without transformers.
     """
-    transformers = require("transformers", "model.name=hugging-face")
+    transformers = require("transformers", _NEEDS)
     if config.path:
-        settings = _settings(transformers, config.path)
+        settings = settings_of(config.path)
     elif config.random:
-        settings = _tiny(transformers, config.kind, vocab_size, length)
+        settings = _tiny(transformers, config.kind, vocab_size, length, sizes or {})
     else:
         raise ConfigError(
             "model.path is empty; set it to a folder or a name on the hub, or set "
@@ -57,8 +62,14 @@ def load(
     return model, causal
 
 
-def _settings(transformers: Any, path: str) -> Any:
-    """Return the model's config.json as transformers reads it."""
+def settings_of(path: str) -> Any:
+    """Return a model's config.json as transformers reads it.
+
+    Raises:
+        CheckpointError: if there is none.
+        MissingExtraError: without transformers.
+    """
+    transformers = require("transformers", _NEEDS)
     return _local_first(
         transformers.AutoConfig.from_pretrained, path, trust_remote_code=False
     )
@@ -85,7 +96,7 @@ def _local_first(function: Any, path: str, **options: Any) -> Any:
     reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
     raise CheckpointError(
         f"the model '{path}' cannot be loaded by transformers: {reason} Check the name "
-        f"and the network; a model of the LLaDA family is model.name=llada"
+        f"and the network"
     ) from failure
 
 
@@ -94,10 +105,6 @@ def _is_causal(
 ) -> bool:
     """Return whether the checkpoint is a causal model; refuse what is neither."""
     classes = list(settings.architectures or ())
-    if any(name.startswith(_OWN) for name in classes):
-        raise ConfigError(
-            f"'{config.path}' is a {classes[0]}; it is read by model.name=llada"
-        )
     if settings.is_encoder_decoder:
         raise ConfigError(
             f"'{config.path}' has an encoder and a decoder, so that it has no one "
@@ -161,9 +168,15 @@ def _read(auto: Any, config: HuggingFaceModelConfig) -> Any:
     return model
 
 
-def _tiny(transformers: Any, kind: str, vocab_size: int, length: int) -> Any:
+def _tiny(
+    transformers: Any,
+    kind: str,
+    vocab_size: int,
+    length: int,
+    more: Mapping[str, object],
+) -> Any:
     """Return the settings of a tiny model, BERT unless it shall be causal."""
-    sizes = {
+    sizes: dict[str, object] = {
         "vocab_size": vocab_size,
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -173,6 +186,7 @@ def _tiny(transformers: Any, kind: str, vocab_size: int, length: int) -> Any:
         "pad_token_id": None,
         "bos_token_id": None,
         "eos_token_id": None,
+        **more,
     }
     if kind == "causal":
         return transformers.LlamaConfig(architectures=["LlamaForCausalLM"], **sizes)

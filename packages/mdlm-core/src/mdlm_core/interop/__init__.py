@@ -1,0 +1,1 @@
+"""Models that other libraries made, behind the protocols of this one."""
