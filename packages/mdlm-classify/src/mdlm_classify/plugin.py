@@ -31,7 +31,7 @@ def mdlm_backbones() -> Iterable[BackboneSpec]:
         summary="A masked language model of transformers, told the class, or none.",
         factory=Ref("mdlm_classify.nn.hugging_face:build"),
         config=Ref(f"{_CONFIG}:ClassHuggingFaceConfig"),
-        tiny={"random": True},
+        tiny={"random": True, "blocks": 1, "width": 32, "heads": 2},
         pretrained=True,
         requires=("transformers",),
         extra="mdlm-core[hf]",
