@@ -1,0 +1,160 @@
+"""How probable the classes are before a text is read.
+
+Letters: N texts, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor
+
+from mdlm_core.errors import ConfigError
+
+NAMES = ("empirical", "uniform")
+
+
+class PriorError(ConfigError, ValueError):
+    """A prior is no distribution over the classes."""
+
+
+def class_prior(
+    prior: str | Mapping[object, float],
+    labels: Sequence[str],
+    sizes: Tensor | None = None,
+) -> Tensor:
+    """Return the prior probabilities of the classes.
+
+    Args:
+        prior: "empirical" for the shares of the training texts, "uniform", or a weight
+            for each label; weights need not sum to 1, and a class of weight 0 is never
+            predicted. A label may be given as what its name is the text of, as 1
+            for "1".
+        labels: the names of the classes in order.
+        sizes: ``(C,)`` training texts of each class, for "empirical".
+
+    Returns:
+        ``(C,)`` float64, summing to 1.
+
+    Raises:
+        PriorError: if the name or a label is unknown, a label is missing or there
+            twice, or a weight is negative or no number, or all are 0.
+    """
+    if isinstance(prior, str):
+        return _named(prior, labels, sizes)
+    given: dict[str, float] = {}
+    for key, value in prior.items():
+        label = str(key)
+        if label not in labels:
+            raise PriorError(
+                f"the prior has the label '{label}', which is none of the classes"
+                f"{_near(label, labels)}; they are {_list(labels)}"
+            )
+        if label in given:
+            raise PriorError(f"the prior has the label '{label}' twice")
+        given[label] = _weight(label, value)
+    missing = [label for label in labels if label not in given]
+    if missing:
+        raise PriorError(
+            f"the prior lacks {_list(missing)}; give every class a weight, 0 for one "
+            f"that cannot be"
+        )
+    return _normalised(torch.tensor([given[label] for label in labels]).double())
+
+
+def _named(prior: str, labels: Sequence[str], sizes: Tensor | None) -> Tensor:
+    if prior == "uniform":
+        return torch.full((len(labels),), 1 / len(labels), dtype=torch.float64)
+    if prior != "empirical":
+        raise PriorError(
+            f"the prior is '{prior}'{_near(prior, NAMES)}; it must be empirical, "
+            f"uniform, or a weight for each class"
+        )
+    if sizes is None or len(sizes) != len(labels):
+        raise PriorError(
+            "an empirical prior needs the number of training texts of each class; "
+            "give uniform, or a weight for each class"
+        )
+    return _normalised(sizes.double())
+
+
+def _weight(label: str, value: object) -> float:
+    try:
+        weight = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not math.isfinite(weight) or weight < 0:
+        raise PriorError(
+            f"the prior of '{label}' is {value!r}; it must be a number of 0 or more"
+        )
+    return weight
+
+
+def _normalised(weights: Tensor) -> Tensor:
+    weights = weights / weights.max().clamp_min(1e-300)  # a sum cannot overflow
+    total = weights.sum()
+    if not total > 0:
+        raise PriorError("the prior is 0 for every class; one must be positive")
+    return weights / total
+
+
+def _list(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    close = get_close_matches(name, names, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def em_prior(
+    log_likelihood: Tensor,
+    prior: Tensor,
+    *,
+    tolerance: float = 1e-9,
+    steps: int = 10_000,
+) -> Tensor:
+    """Estimate the prior of unlabelled texts whose classes occur in other shares.
+
+    Expectation maximisation (Saerens, Latinne and Decaestecker, 2002, eq. 9): with
+    ``p(c | x) = softmax_c(l_c + log pi_c)``, the next pi is the mean of p(c | x) over
+    the texts. It climbs to the pi under which the texts together are the most
+    probable; that likelihood is concave in pi, so that there is no other summit.
+
+    Args:
+        log_likelihood: ``(N, C)`` log p(x | c) up to a constant for each text. Values
+            that are too sure of themselves give a biased prior: use calibrated ones,
+            ``log_posterior - log prior``.
+        prior: ``(C,)`` where to start; a class of prior 0 stays there.
+        tolerance: the greatest change of a class at which to stop.
+        steps: passes, at most.
+
+    Returns:
+        ``(C,)`` float64, summing to 1; without a text, `prior`.
+
+    Raises:
+        PriorError: if a value is NaN or `prior` is no distribution.
+    """
+    prior = prior.double()
+    if not bool(prior.isfinite().all()) or bool((prior < 0).any()):
+        raise PriorError(f"the prior is {prior.tolist()}; give numbers of 0 or more")
+    prior = _normalised(prior)
+    if bool(log_likelihood.isnan().any()):
+        raise PriorError("a log-likelihood is NaN; the prior cannot be estimated")
+    if not len(log_likelihood):
+        return prior
+    likelihood = log_likelihood.double()
+    likelihood = (likelihood - likelihood.amax(1, keepdim=True)).exp()
+    for _ in range(steps):
+        joint = likelihood * prior
+        posterior = joint / joint.sum(1, keepdim=True)
+        new = posterior.mean(0)
+        change = float((new - prior).abs().max())
+        prior = new
+        if change < tolerance:
+            break
+    return prior / prior.sum()
