@@ -11,6 +11,7 @@ from mdlm_core import cli
 from mdlm_core.catalog import load_catalog
 from mdlm_core.data.tokenizers import ByteTokenizer
 from mdlm_core.diffusion import LogLinear
+from mdlm_core.errors import UsageError
 
 
 class Letters:
@@ -27,6 +28,32 @@ class Letters:
         return logits
 
 
+class Shifted(Letters):
+    """A model that writes the letter that it is told, a to z if none."""
+
+    def hidden(self, batch, t=None):
+        letter = batch.condition.get("letter", torch.full((len(batch),), -1))
+        return letter[:, None, None].expand(*batch.tokens.shape, 1).float()
+
+    def logits(self, hidden):
+        logits = super().logits(hidden)
+        for row, letter in zip(logits, hidden[:, 0].long().tolist(), strict=True):
+            if letter >= 0:
+                row[:] = -torch.inf
+                row[letter] = 0.0
+        return logits
+
+
+class Told:
+    """A task whose model may be told one letter."""
+
+    def condition(self, values, num):
+        for name in values:
+            if name != "letter":
+                raise UsageError(f"there is no condition '{name}'")
+        return {key: torch.tensor([ord(value)]) for key, value in values.items()}
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Return a function that samples from a run and gives (code, stdout, stderr)."""
@@ -34,17 +61,19 @@ def run(tmp_path, monkeypatch, capsys):
     folder.mkdir()
     (folder / "config.yaml").write_text("sampler: {name: ancestral, steps: 8}\n")
     loaded = SimpleNamespace(
-        backbone=Letters(),
+        backbone=Shifted(),
         module=SimpleNamespace(),
         tokenizer=ByteTokenizer(),
         schedule=LogLinear(),
+        task=Told(),
         source=SimpleNamespace(length=12),
         weights="ema",
         checkpoint=Path("step-5"),
     )
     monkeypatch.setattr("mdlm_core.train.load_run", lambda path, **given: loaded)
 
-    def sample(*arguments, path=folder):
+    def sample(*arguments, path=folder, task=loaded.task):
+        loaded.task = task
         code = cli.run(["sample", str(path), *arguments])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
@@ -145,6 +174,24 @@ def test_output_to_a_file(run, tmp_path):
     assert len(out.read_text(encoding="utf-8")) == 13
 
 
+def test_a_condition_reaches_the_model(run):
+    code, out, _ = run("--num", "2", "--condition", "letter=q", "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["condition"] == {"letter": "q"}
+    assert [sample["text"] for sample in result["samples"]] == ["q" * 12] * 2
+    assert run("--condition", " letter ==")[1] == "=" * 12 + "\n"
+    assert json.loads(run("--json")[1])["condition"] == {}
+
+
+def test_a_task_that_knows_of_no_condition(run):
+    other = SimpleNamespace()
+    assert run(task=other)[0] == 0
+    code, _, err = run("--condition", "letter=q", task=other)
+    assert code == 2
+    assert "--condition letter: a model of the task 'pretrain' takes no" in err
+
+
 def test_longer_than_trained_is_noted(run):
     assert "trained on rows of 12 tokens" in run("--length", "30")[2]
 
@@ -160,6 +207,10 @@ def test_longer_than_trained_is_noted(run):
         (["--num", "0"], "0 rows were asked for"),
         (["--prompt", "abcdefghijklm"], "takes 13 positions, but the canvas has 12"),
         (["--precision", "half"], "precision is 'half'; it must be fp32 or bf16"),
+        (["--condition", "letter"], "--condition 'letter' is not NAME=VALUE"),
+        (["--condition", "=q"], "--condition '=q' is not NAME=VALUE"),
+        (["--condition", "a=1", "--condition", "a=2"], "gives 'a' twice, as '1' and"),
+        (["--condition", "lettr=q"], "there is no condition 'lettr'"),
         (["--ban", "ab"], "'ab' is 2 tokens"),
         (["--out", "/no/such/folder/x"], "there is no folder"),
     ],

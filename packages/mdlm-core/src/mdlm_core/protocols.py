@@ -225,6 +225,12 @@ class Task(Protocol):
     One more method is called if it exists: ``bound(module, source, *, draws, noise,
     rows, estimator, schedule)``, for `mdlm evaluate`, by a task whose rows need more
     than `tasks.bound.measure` does; it returns a `tasks.bound.Bound`.
+
+    And one more: ``condition(values, num)``, for `mdlm sample`, by a task whose model
+    is told something. `values` is what the user said, as text by name, such as
+    ``{"label": "positive"}``, and may be empty; the answer is the named tensors of
+    `Batch.condition`, with a first dimension of `num` or 1. It refuses names and
+    values that it does not know.
     """
 
     def build(self, source: DataSource) -> nn.Module:

@@ -16,6 +16,7 @@ from mdlm_core.catalog import load_catalog
 from mdlm_core.config import read_run, to_dict
 from mdlm_core.errors import UsageError
 
+from .conditions import Conditions, condition_of, read_conditions
 from .options import Device, Imports, Json, Sets
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def sample(
             help="How it begins; ____ is a blank to fill, ____{12} one of 12 tokens.",
         ),
     ] = "",
+    conditions: Conditions = None,
     sampler: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="One of 'mdlm list sampler'."),
@@ -81,6 +83,7 @@ def sample(
     """Write texts with a trained model, or fill in the blanks of one."""
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"--out '{out}': there is no folder '{out.parent}'")
+    values = read_conditions(conditions or ())
     catalog = load_catalog(*(imports or ()))
     flags = _flags(
         name=sampler, steps=steps, temperature=temperature, top_p=top_p, top_k=top_k
@@ -99,6 +102,7 @@ def sample(
         catalog=catalog,
         say=_say,
     )
+    condition = condition_of(loaded.task, values, num, name=config.task.name)
     start = time.perf_counter()
     with LiveView(loaded.tokenizer) if live else nullcontext() as view:
         texts = sample_text(
@@ -112,6 +116,7 @@ def sample(
             sampler=catalog.build("sampler", config.sampler),
             config=config.sampler.config,
             banned=_ids(ban or (), loaded.tokenizer),
+            condition=condition,
             policy=getattr(loaded.module, "policy", None),
             precision=precision,
             callback=view,
@@ -128,6 +133,7 @@ def sample(
         "precision": precision,
         "sampler": to_dict(config)["sampler"],
         "prompt": prompt,
+        "condition": values,
         "seed": seed,
         "seconds": round(seconds, 3),
     }
