@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mdlm_core.data.batch import Batch
 from mdlm_core.errors import UsageError
 
-from .condition import labels_of, one_hot
+from .condition import NULL, labelled, labels_of, one_hot
 
 
 class PerClass(nn.Module):
@@ -75,9 +75,9 @@ class PerClass(nn.Module):
             rows = (labels == c).nonzero()[:, 0]
             if not len(rows):
                 continue
-            own = cast("Any", model).hidden(
-                batch.select(rows), None if t is None else t[rows]
-            )
+            part = batch.select(rows)
+            part = labelled(part, torch.full_like(part.sample_id, NULL))
+            own = cast("Any", model).hidden(part, None if t is None else t[rows])
             if states is None:
                 states = own.new_zeros(len(batch), *own.shape[1:])
             states = states.index_copy(0, rows, own)
