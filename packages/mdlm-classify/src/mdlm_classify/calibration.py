@@ -19,8 +19,8 @@ from torch import Tensor
 from mdlm_core.errors import ConfigError, DataError
 
 Floats = NDArray[np.float64]
-MIN_ROWS = 30
-"""Texts from which the exponent is fitted too; with fewer it is 0."""
+EXPONENT_SD = 0.5
+"""The spread of what b may be before a text is seen; its mean is 0."""
 LOG_TAU = (np.log(1e-3), np.log(1e6))
 """Where the temperature of a text of middle length is looked for."""
 EXPONENT = (0.0, 2.0)
@@ -54,8 +54,9 @@ def fit(log_joint: Tensor, codes: Tensor, tokens: Tensor) -> LengthTemperature:
 
     The target of a text is its class with probability ``1 - e`` and any class alike
     with ``e = 1 / (N + 2)``, after Platt (1999): else texts that are all right would
-    ask for a temperature of 0. With fewer than `MIN_ROWS` texts, or texts of one
-    length, b is 0.
+    ask for a temperature of 0. The exponent is the one of greatest posterior density
+    under a normal law of mean 0 and deviation `EXPONENT_SD`: a few texts, or texts of
+    one length, leave it near 0, and a thousand decide it themselves.
 
     Args:
         log_joint: ``(N, C)`` l_c + log pi_c; -inf for a class that cannot be.
@@ -79,25 +80,21 @@ def fit(log_joint: Tensor, codes: Tensor, tokens: Tensor) -> LengthTemperature:
     target = smooth * possible / possible.sum(1, keepdims=True)
     target[np.arange(len(right)), right] += 1 - smooth
     middle = float(length.mean())
-    fixed = len(right) < MIN_ROWS or float(np.ptp(length)) < 1e-9
+    weight = 1 / (EXPONENT_SD**2 * len(right))
 
     def loss(x: Floats) -> tuple[float, Floats]:
         tau = np.exp(x[0] + x[1] * (length - middle))
-        return _loss(scores, target, tau, length - middle)
+        value, slope = _loss(scores, target, tau, length - middle)
+        return value + weight * x[1] ** 2 / 2, slope + weight * np.array([0, x[1]])
 
-    bounds = [LOG_TAU, (0.0, 0.0) if fixed else EXPONENT]
-    starts = [
-        np.array([theta, b])
-        for theta in (0.0, middle / 2, middle)
-        for b in ((0.0,) if fixed else (0.0, 0.5, 1.0))
+    starts = [(theta, b) for theta in (0.0, middle / 2, middle) for b in (0.0, 0.7)]
+    fits = [
+        optimize.minimize(
+            loss, start, jac=True, method="L-BFGS-B", bounds=[LOG_TAU, EXPONENT]
+        )
+        for start in starts
     ]
-    found = min(
-        (
-            optimize.minimize(loss, x, jac=True, method="L-BFGS-B", bounds=bounds)
-            for x in starts
-        ),
-        key=lambda result: float(result.fun),
-    )
+    found = min(fits, key=lambda result: float(result.fun))
     theta, b = (float(value) for value in found.x)
     return LengthTemperature(float(np.exp(theta - b * middle)), b)
 
