@@ -1,0 +1,374 @@
+"""The face that scikit-learn knows: fit, predict, probabilities, scores.
+
+`TextClassifier` is for any model; `GenerativeClassifier` for one with a likelihood. A
+subclass says how it learns (`_learn`), and inherits the rest.
+
+Letters: N texts, C classes.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from .calibration import LengthTemperature
+from .calibration import fit as fit_temperature
+from .data.texts import LabelledTexts
+from .inputs import classes_of, codes_of, labels_of, names_of, texts_of
+from .posterior import log_evidence, log_joint
+from .predictor import LikelihoodModel, Progress
+from .prior import class_prior
+from .scoring.scores import Scores
+
+Pair = tuple[Any, Any]
+"""Texts and their labels."""
+
+
+class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier of texts: checks what comes in, and names what goes out.
+
+    A subclass has the parameters `validation_fraction` and `random_state`, `_learn`
+    and `_log_posterior`.
+    """
+
+    classes_: NDArray[Any]
+    """``(C,)``: the classes, sorted."""
+    class_count_: NDArray[np.int64]
+    """``(C,)``: training texts of each class."""
+    seed_: int
+    """What `random_state` became."""
+    validation_fraction: float
+    random_state: Any
+
+    # ---- what a subclass does ------------------------------------------------
+
+    @abstractmethod
+    def _learn(
+        self,
+        train: LabelledTexts,
+        held_out: LabelledTexts,
+        names: tuple[str, ...],
+        unlabelled: Sequence[str],
+    ) -> None:
+        """Learn from the training texts.
+
+        Args:
+            train: texts, and their classes by name.
+            held_out: texts to choose a checkpoint by; the training texts again if
+                nothing is held out.
+            names: the names of the classes, in the order of `classes_`.
+            unlabelled: texts whose class is not known.
+        """
+
+    @abstractmethod
+    def _log_posterior(self, texts: list[str]) -> NDArray[np.float64]:
+        """Return log p(class | text) ``(N, C)``, in the order of `classes_`."""
+
+    def _calibrate(self, held_out: LabelledTexts) -> None:
+        """Fit what turns scores into probabilities, on texts not learned from."""
+
+    # ---- learning ------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        validation: Pair | None = None,
+        unlabelled: Any = None,
+    ) -> Self:
+        """Learn from N texts `X` and their classes `y`.
+
+        Weights of texts are not supported: `class_weights` in the settings of the
+        task makes rare classes count more.
+
+        Args:
+            X: texts: a list, an array, a series.
+            y: labels: text, integers or truth values, in at least two classes.
+            validation: texts and labels to choose a checkpoint by and to calibrate
+                on; None holds out `validation_fraction` of each class.
+            unlabelled: texts whose class is not known, to learn language from.
+
+        Raises:
+            ValueError: if the input is no texts with labels.
+            TypeError: if an element of `X` is no text.
+        """
+        texts = self._texts(X)
+        labels = labels_of(y, len(texts))
+        classes = classes_of(labels)
+        names = names_of(classes)
+        self.seed_ = _seed(self.random_state)
+        train = _labelled(texts, labels, "X")
+        held_out, calibrate = train, True
+        if validation is not None:
+            held_out = self._validation(validation, classes)
+        elif self.validation_fraction:
+            train, held_out = self._split(train)
+        else:
+            calibrate = False
+        more = [] if unlabelled is None else self._texts(unlabelled, "unlabelled")
+        self.classes_ = classes
+        self.class_count_ = _count(train, names)
+        self._learn(train, held_out, names, more)
+        if calibrate:
+            self._calibrate(held_out)
+        return self
+
+    def _validation(self, pair: Pair, classes: NDArray[Any]) -> LabelledTexts:
+        texts = self._texts(pair[0], "validation[0]")
+        labels = labels_of(pair[1], len(texts), what="validation[1]")
+        codes_of(labels, classes, what="validation[1]")
+        return _labelled(texts, labels, "validation")
+
+    def _split(self, train: LabelledTexts) -> tuple[LabelledTexts, LabelledTexts]:
+        from .data.split import holdout
+
+        share = self.validation_fraction
+        if not 0 < share < 1:
+            raise ValueError(
+                f"validation_fraction is {share}; it must be in (0, 1), or 0 to hold "
+                f"out nothing"
+            )
+        assert train.labels is not None
+        keep, out = holdout(train.labels, share, self.seed_)
+        if not len(out):
+            raise ValueError(
+                f"validation_fraction is {share}, which of {len(train.texts)} texts "
+                f"(samples) holds out none; give `validation`, more texts, or "
+                f"validation_fraction=0"
+            )
+        return _rows(train, keep), _rows(train, out)
+
+    # ---- predicting ----------------------------------------------------------
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return log p(class | text) ``(N, C)``, in the order of `classes_`."""
+        check_is_fitted(self, "classes_")
+        return self._log_posterior(self._texts(X))
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return p(class | text) ``(N, C)``, in the order of `classes_`."""
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class ``(N,)`` of each text."""
+        best = self.predict_log_proba(X).argmax(1)
+        chosen: NDArray[Any] = self.classes_[best]
+        return chosen
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return log p(class | text) ``(N, C)``; of two classes, the log-odds ``(N,)``.
+
+        They are of the second class: positive where it is more probable.
+        """
+        return _decision(self.predict_log_proba(X))
+
+    def _texts(self, X: Any, what: str = "X") -> list[str]:
+        return texts_of(X, what=what)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        return tags
+
+
+class GenerativeClassifier(TextClassifier):
+    """A classifier by likelihood: ``p(c | x)`` from ``log p(x | c) + log p(c)``.
+
+    A subclass has the parameters `prior` and `calibrate` too, and its `_learn` returns
+    by setting `model_`.
+    """
+
+    model_: LikelihoodModel
+    """What scores texts. Its classes may stand in another order than `classes_`."""
+    prior: str | Mapping[Any, float]
+    calibrate: bool
+
+    @property
+    def log_prior_(self) -> NDArray[np.float64]:
+        """``(C,)``: log p(class)."""
+        prior: NDArray[np.float64] = self.model_.log_prior_now[self._columns()].numpy()
+        return prior
+
+    @property
+    def temperature_(self) -> Any:
+        """What log p(text, class) is divided by; see `calibration`."""
+        return self.model_.temperature
+
+    def scores(
+        self,
+        X: Any,
+        *,
+        gaps: bool = False,
+        null: bool = False,
+        progress: Progress | None = None,
+    ) -> Scores:
+        """Return log p(text | class) with standard errors, in the order of `classes_`.
+
+        Args:
+            X: N texts.
+            gaps: whether underscores in a text stand for missing tokens.
+            null: whether to score the null class too.
+            progress: told how far scoring is: done, of.
+        """
+        check_is_fitted(self, "classes_")
+        found = self.model_.scores(
+            self._texts(X), gaps=gaps, null=null, progress=progress
+        )
+        return _ordered(found, self._columns())
+
+    def log_posterior(self, scores: Scores) -> NDArray[np.float64]:
+        """Return log p(class | text) ``(N, C)`` for what `scores` returned."""
+        columns = self._columns()
+        back = torch.empty_like(columns)
+        back[columns] = torch.arange(len(columns))
+        found = self.model_.log_posterior(_ordered(scores, back))
+        posterior: NDArray[np.float64] = found[:, columns].numpy()
+        return posterior
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """Return log p(text) ``(N,)`` in nats: log sum over c of p(text | c) p(c).
+
+        The estimate of a class that was left out of the race early is coarse, and
+        counts for little.
+        """
+        found = self.scores(X)
+        log_prior = torch.from_numpy(self.log_prior_)
+        values: NDArray[np.float64] = log_evidence(
+            found.log_likelihood, log_prior
+        ).numpy()
+        return values
+
+    def compute_nll(self, text: Any, label: Any = None) -> Any:
+        """Return -log p(text | label), or -log p(text), in nats.
+
+        Args:
+            text: one text, for one number; or N, for ``(N,)``.
+            label: the class; None for all of them, by their priors.
+
+        Raises:
+            ValueError: if there is no such class.
+        """
+        texts = [text] if isinstance(text, str) else text
+        if label is None:
+            values = -self.score_samples(texts)
+        else:
+            check_is_fitted(self, "classes_")
+            column = codes_of(np.array([label]), self.classes_, what="label")[0]
+            values = -self.scores(texts).log_likelihood[:, column].numpy()
+        return float(values[0]) if isinstance(text, str) else values
+
+    def set_prior(self, prior: str | Mapping[Any, float]) -> Self:
+        """Use another prior, without learning again.
+
+        After calibration it multiplies the calibrated posterior by the ratio of the
+        priors, so that no temperature divides it.
+
+        Args:
+            prior: "empirical", "uniform", or the probability of each class.
+        """
+        check_is_fitted(self, "classes_")
+        log_prior = self._log_prior(prior)
+        if self.model_.temperature == LengthTemperature():
+            self.model_.log_prior = log_prior
+        else:
+            self.model_.log_new_prior = log_prior
+        self.prior = prior
+        return self
+
+    def _log_prior(self, prior: str | Mapping[Any, float]) -> torch.Tensor:
+        """Return the log prior ``(C,)`` in the order of the model."""
+        sizes = dict(zip(names_of(self.classes_), self.class_count_, strict=True))
+        labels = self.model_.labels
+        counts = torch.tensor([int(sizes[name]) for name in labels])
+        return class_prior(prior, labels, counts).log()
+
+    def _columns(self) -> torch.Tensor:
+        """Return the model's column ``(C,)`` of each of `classes_`."""
+        index = {name: column for column, name in enumerate(self.model_.labels)}
+        return torch.tensor([index[name] for name in names_of(self.classes_)])
+
+    def _log_posterior(self, texts: list[str]) -> NDArray[np.float64]:
+        found = self.model_.scores(texts)
+        posterior: NDArray[np.float64] = self.model_.log_posterior(found)[
+            :, self._columns()
+        ].numpy()
+        return posterior
+
+    def _calibrate(self, held_out: LabelledTexts) -> None:
+        if not self.calibrate:
+            return
+        assert held_out.labels is not None
+        found = self.model_.scores(held_out.texts)
+        index = {name: column for column, name in enumerate(self.model_.labels)}
+        codes = torch.tensor([index[label] for label in held_out.labels])
+        if bool((found.tokens > 0).any()):
+            joint = log_joint(found.log_likelihood, self.model_.log_prior)
+            self.model_.temperature = fit_temperature(joint, codes, found.tokens)
+
+
+def _labelled(texts: list[str], labels: NDArray[Any], what: str) -> LabelledTexts:
+    return LabelledTexts(
+        tuple(texts),
+        tuple(str(label) for label in labels.tolist()),
+        tuple(f"{what}[{index}]" for index in range(len(texts))),
+    )
+
+
+def _rows(texts: LabelledTexts, rows: Any) -> LabelledTexts:
+    assert texts.labels is not None
+    chosen = [int(row) for row in rows]
+    return LabelledTexts(
+        tuple(texts.texts[row] for row in chosen),
+        tuple(texts.labels[row] for row in chosen),
+        tuple(texts.origin[row] for row in chosen),
+    )
+
+
+def _count(texts: LabelledTexts, names: tuple[str, ...]) -> NDArray[np.int64]:
+    assert texts.labels is not None
+    found = list(texts.labels)
+    return np.array([found.count(name) for name in names], dtype=np.int64)
+
+
+def _ordered(scores: Scores, columns: torch.Tensor) -> Scores:
+    """Return scores with their classes in the order `columns`."""
+    if columns.tolist() == list(range(len(columns))):
+        return scores
+    return Scores(
+        log_likelihood=scores.log_likelihood[:, columns],
+        se=scores.se[:, columns],
+        draws=scores.draws[:, columns],
+        tokens=scores.tokens,
+        evaluations=scores.evaluations,
+        kept=scores.kept[:, columns],
+        null=scores.null,
+        exact=scores.exact,
+    )
+
+
+def _decision(log_posterior: NDArray[np.float64]) -> NDArray[np.float64]:
+    if log_posterior.shape[1] == 2:
+        odds: NDArray[np.float64] = log_posterior[:, 1] - log_posterior[:, 0]
+        return odds
+    return log_posterior
+
+
+def _seed(random_state: Any) -> int:
+    """Return a seed; the same for the same integer."""
+    if isinstance(random_state, int | np.integer) and not isinstance(
+        random_state, bool
+    ):
+        return int(random_state)
+    from sklearn.utils import check_random_state
+
+    return int(check_random_state(random_state).randint(2**31 - 1))

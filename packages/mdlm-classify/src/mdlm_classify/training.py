@@ -1,0 +1,213 @@
+"""A classifier that core's training makes: a run folder, and what is kept of it.
+
+`fit` resolves a preset and the settings on top of it, trains in a run folder, and loads
+its best checkpoint. A subclass says which settings (`_assignments`) and what scores
+texts afterwards (`_use`).
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self, cast
+
+import torch
+from torch import nn
+
+from mdlm_core.catalog import load_catalog
+from mdlm_core.config import RunConfig, resolve
+from mdlm_core.protocols import DataSource, Schedule, Task, Tokenizer
+from mdlm_core.train.runs import LoadedRun, load_run
+from mdlm_core.train.start import train as start
+
+from .config import LabelledTextConfig
+from .data.source import LabelledSource
+from .data.texts import LabelledTexts
+
+IN_MEMORY = "(texts given in memory)"
+"""What `data.path` says of a run whose texts came through `fit`."""
+
+
+@dataclass
+class Trained:
+    """What is kept of a run."""
+
+    config: RunConfig
+    module: nn.Module
+    """What was trained, in evaluation mode."""
+    tokenizer: Tokenizer
+    schedule: Schedule
+    length: int
+    step: int
+    data: dict[str, Any]
+    """What identifies the data."""
+
+    @classmethod
+    def of(cls, run: LoadedRun) -> Trained:
+        """Keep what is needed of a loaded run."""
+        return cls(
+            config=run.config,
+            module=run.module,
+            tokenizer=run.tokenizer,
+            schedule=run.schedule,
+            length=run.source.length,
+            step=run.step,
+            data=run.data,
+        )
+
+
+class TrainedByRun:
+    """The part of a classifier that trains by core; mixed into a `TextClassifier`.
+
+    Its parameters, besides those of the face: `preset`, `settings`, `tiny`, `out`,
+    `device` and `verbose`.
+    """
+
+    kind: str
+    """What ``classifier.json`` calls this class."""
+    trained_: Trained
+    seed_: int
+    preset: str
+    settings: Mapping[str, Any] | None
+    tiny: bool
+    out: str | Path | None
+    device: str
+    verbose: bool
+
+    @abstractmethod
+    def _assignments(self) -> dict[str, Any]:
+        """Return settings by dotted path, under those of the user."""
+
+    @abstractmethod
+    def _use(self, trained: Trained, names: tuple[str, ...]) -> None:
+        """Take what was trained, to score texts with from now on.
+
+        Args:
+            trained: the model.
+            names: the classes in the order of the model.
+        """
+
+    def _learn(
+        self,
+        train: LabelledTexts,
+        held_out: LabelledTexts,
+        names: tuple[str, ...],
+        unlabelled: Sequence[str],
+    ) -> None:
+        """Train in a run folder; see `TextClassifier._learn`."""
+        config = self._config(names, keep=held_out is train)
+        settings = cast("LabelledTextConfig", config.data.config)
+        source = LabelledSource.from_texts(
+            train, held_out, settings, unlabelled=unlabelled
+        )
+        with self._folder() as folder:
+            run = train_run(
+                _fitting(config, source),
+                folder,
+                source=source,
+                device=self.device,
+                verbose=self.verbose,
+            )
+        self.trained_ = Trained.of(run)
+        self._use(self.trained_, names)
+
+    def _config(self, names: tuple[str, ...], *, keep: bool) -> RunConfig:
+        """Return the settings of the run.
+
+        Args:
+            names: the classes.
+            keep: whether texts are held out that are also learned from.
+        """
+        given = {
+            **self._assignments(),
+            **({"data.duplicates": "keep"} if keep else {}),
+            **(self.settings or {}),
+            "seed": self.seed_,
+            "data.path": IN_MEMORY,
+            "data.labels": list(names),
+        }
+        sets = [f"{path}={json.dumps(value)}" for path, value in given.items()]
+        return resolve(
+            load_catalog(), preset=self.preset, sets=sets, tiny=self.tiny
+        ).config
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        if self.out is not None:
+            yield Path(self.out)
+            return
+        with TemporaryDirectory(prefix="mdlm-classify-") as place:
+            yield Path(place) / "run"
+
+    # ---- another device, and pickle ------------------------------------------
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the model to another device, and return the classifier."""
+        self.trained_.module.to(device)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle writes; the model goes to the CPU."""
+        inherited = cast("Any", super()).__getstate__
+        state: dict[str, Any] = inherited()
+        trained = state.get("trained_")
+        if trained is not None:
+            first = next(trained.module.parameters(), None)
+            if first is not None and first.device.type != "cpu":
+                state = deepcopy(state)
+                state["trained_"].module.to("cpu")
+        return state
+
+
+def train_run(
+    config: RunConfig,
+    folder: Path,
+    *,
+    source: DataSource,
+    device: str = "auto",
+    verbose: bool = False,
+    task: Task | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> LoadedRun:
+    """Train in a new run folder, and load the best checkpoint.
+
+    Args:
+        config: the settings.
+        folder: where; it must not hold a run.
+        source: the data.
+        device: "auto", or the device by name.
+        verbose: whether to show progress on stdout.
+        task: the task, instead of the one in the settings.
+        say: told about damaged checkpoints.
+
+    Raises:
+        KeyboardInterrupt: if training was interrupted; the run is saved.
+    """
+    outcome = start(
+        config,
+        out=folder,
+        device=None if device == "auto" else device,
+        source=source,
+        task=task,
+        verbose=verbose,
+    )
+    if outcome.signal is not None:
+        raise KeyboardInterrupt(
+            f"stopped by {outcome.signal.name} after step {outcome.step} of "
+            f"{outcome.steps}"
+        )
+    return load_run(folder, device=device, source=source, task=task, say=say)
+
+
+def _fitting(config: RunConfig, source: DataSource) -> RunConfig:
+    """Return the settings with a batch that is no larger than the data."""
+    rows = source.size("train")
+    if rows is None or rows >= config.train.batch_size:
+        return config
+    return replace(config, train=replace(config.train, batch_size=max(1, rows)))
