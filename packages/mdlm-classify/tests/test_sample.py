@@ -58,7 +58,11 @@ def law(backbone, labels, *, guidance, against=-1, banned=()):
 
 
 def mixed(c, u, g):
-    return (g * c + (1 - g) * u).nan_to_num(nan=-torch.inf).log_softmax(-1)
+    return (
+        (g * c + (1 - g) * u)
+        .nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+        .log_softmax(-1)
+    )
 
 
 @pytest.mark.parametrize("against", [-1, 2])
