@@ -16,11 +16,13 @@ from torch import Tensor
 
 from mdlm_core.errors import DataError
 
-from .posterior import log_evidence, log_joint
+from .posterior import log_evidence
 from .scoring.scores import Scores
 
 
-def flip_probability(scores: Scores, log_prior: Tensor) -> Tensor:
+def flip_probability(
+    log_posterior: Tensor, scores: Scores, tau: Tensor | float = 1.0
+) -> Tensor:
     """Return how probably more draws would make another class the best, ``(N,)``.
 
     The estimate of a log-ratio of mean d and standard error s has the other sign with
@@ -28,25 +30,23 @@ def flip_probability(scores: Scores, log_prior: Tensor) -> Tensor:
     an upper bound (Boole), at most 1. Exact scores never flip.
 
     Args:
-        scores: log-likelihoods and the standard errors of their differences from the
-            class that led in scoring. If `log_prior` makes another the best, the
-            errors of the two add up, which is too much if they are alike.
-        log_prior: ``(C,)``.
-
-    Raises:
-        DataError: if a value is NaN, or no class is possible for a text.
+        log_posterior: ``(N, C)`` log p(c | x); it decides which class is the best, and
+            by how much.
+        scores: the standard errors of the log-likelihoods' differences from the class
+            that led in scoring. If another is the best by now, the errors of the two
+            add up, which is too much if they are alike.
+        tau: ``(N,)`` or a number, what log-likelihoods were divided by.
     """
-    joint = log_joint(scores.log_likelihood, log_prior)
-    best = joint.argmax(1, keepdim=True)
-    lead = joint.gather(1, best) - joint
-    se = scores.se.double()
-    error = (se**2 + se.gather(1, best) ** 2).sqrt()
-    # Without an error the sign is known; equals would be parted by any noise.
-    exact = torch.where(lead > 0, 0.0, 0.5).double()
-    noisy = torch.special.ndtr(-lead / error.clamp_min(1e-300))
-    flip = torch.where(error > 0, noisy, exact)
     if scores.exact:
-        flip = torch.zeros_like(flip)
+        return torch.zeros(len(scores), dtype=torch.float64)
+    logs = log_posterior.double()
+    best = logs.argmax(1, keepdim=True)
+    lead = logs.gather(1, best) - logs
+    se = scores.se.double() / torch.as_tensor(tau, dtype=torch.float64).view(-1, 1)
+    error = (se**2 + se.gather(1, best) ** 2).sqrt()
+    # Without an error the sign is known.
+    noisy = torch.special.ndtr(-lead / error.clamp_min(1e-300))
+    flip = torch.where(error > 0, noisy, torch.zeros_like(noisy))
     return flip.scatter(1, best, 0.0).sum(1).clamp(max=1.0)
 
 
