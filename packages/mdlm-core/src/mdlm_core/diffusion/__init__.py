@@ -8,7 +8,14 @@ from .corrupt import (
     draw_counts,
     rates_of,
 )
-from .likelihood import Estimate, any_order_chain, continuous_time, exact_counts
+from .draws import MaskDraw
+from .likelihood import (
+    Estimate,
+    any_order_chain,
+    continuous_time,
+    exact_counts,
+    sizes,
+)
 from .objective import (
     Draw,
     Loss,
@@ -37,6 +44,7 @@ __all__ = [
     "LinearSigma",
     "LogLinear",
     "Loss",
+    "MaskDraw",
     "NoiseSchedule",
     "Times",
     "any_order_chain",
@@ -51,5 +59,6 @@ __all__ = [
     "masked_cross_entropy",
     "nelbo",
     "rates_of",
+    "sizes",
     "subs",
 ]

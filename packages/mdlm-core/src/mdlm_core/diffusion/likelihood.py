@@ -1,6 +1,6 @@
 """Estimates of a bound on -log p, with their standard errors.
 
-All three estimators measure one model, the backbone's any-order law
+All estimators measure one model, the backbone's any-order law
 
     p(x) = E over orders s of the product over i of p(x_s(i) | x_s(1), ..., x_s(i-1)),
 
@@ -13,23 +13,39 @@ row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mdlm_core.data.batch import Batch
 from mdlm_core.errors import ConfigError, DataError
-from mdlm_core.kernels.linear_cross_entropy import linear_log_prob
-from mdlm_core.kernels.modes import evaluating
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Schedule
 
-from .corrupt import count_at, random_ranks
-from .objective import chunked_nll
-from .times import time_at
+from .corrupt import random_ranks
+from .draws import (
+    MaskDraw,
+    hide_by_count,
+    hide_by_size,
+    hide_by_time,
+    hide_in_order,
+    hide_some,
+    measuring,
+    row_nll,
+    stratum,
+)
+
+__all__ = [
+    "Estimate",
+    "any_order_chain",
+    "continuous_time",
+    "draw_error",
+    "exact_counts",
+    "hide_some",
+    "sizes",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,17 +154,45 @@ def exact_counts(
         schedule: the one of training, for a backbone that sees the time; without it
             the time is k / n, as with alpha = 1 - t.
     """
-    keyed, n = _keyed(batch, draws, common), batch.free.sum(1)
-    values = []
-    with _measuring(backbone):
-        for draw in range(draws):
-            k = count_at(_stratum(keyed, draw, draws, noise), n)
-            ranks = random_ranks(keyed, noise=noise.child("mask", draw))
-            masked = ranks < k[:, None]
-            t = time_at(k.double() / n.clamp(min=1), schedule)
-            nats = _cross_entropy(backbone, batch, masked, masked, t)
-            values.append(nats * n / k.clamp(min=1))
-    return _summary(values, n, stratified=True, common=common)
+
+    def hide(keyed: Batch, u: Tensor, noise: Noise) -> MaskDraw:
+        return hide_by_count(
+            keyed, u, noise=noise, mask_id=backbone.mask_id, schedule=schedule
+        )
+
+    return _stratified(backbone, batch, hide, draws=draws, noise=noise, common=common)
+
+
+def sizes(
+    backbone: Backbone,
+    batch: Batch,
+    *,
+    draws: int,
+    noise: Noise,
+    power: float = 0.5,
+    common: bool = False,
+    schedule: Schedule | None = None,
+) -> Estimate:
+    """Estimate the bound by exact numbers k of hidden tokens, drawn from a law q.
+
+    ``E_{k ~ q} E_{|M| = k} (1 / (k q(k))) sum over M of -log p(x_i | x outside M)``
+    with q(k) proportional to ``k^-power``, stratified over the draws. Few hidden
+    tokens, whose weight n / k would be large, are drawn more often.
+
+    The other arguments are those of `exact_counts`, which is this with power 0.
+    """
+
+    def hide(keyed: Batch, u: Tensor, noise: Noise) -> MaskDraw:
+        return hide_by_size(
+            keyed,
+            u,
+            power=power,
+            noise=noise,
+            mask_id=backbone.mask_id,
+            schedule=schedule,
+        )
+
+    return _stratified(backbone, batch, hide, draws=draws, noise=noise, common=common)
 
 
 def continuous_time(
@@ -172,18 +216,11 @@ def continuous_time(
     The arguments are those of `exact_counts`, and the schedule that says how draws
     are spread over mask rates.
     """
-    keyed, n = _keyed(batch, draws, common), batch.free.sum(1)
-    values = []
-    with _measuring(backbone):
-        for draw in range(draws):
-            u = _stratum(keyed, draw, draws, noise)
-            rate, weight = _rate_and_weight(u, schedule)
-            keys = noise.child("mask", draw).uniform(keyed.sample_id, batch.length)
-            masked, chance = hide_some(keys, batch.free, rate)
-            t = schedule.time_of(rate)
-            nats = _cross_entropy(backbone, batch, masked, masked, t)
-            values.append(nats * weight * chance)
-    return _summary(values, n, stratified=True, common=common)
+
+    def hide(keyed: Batch, u: Tensor, noise: Noise) -> MaskDraw:
+        return hide_by_time(keyed, u, noise=noise, schedule=schedule)
+
+    return _stratified(backbone, batch, hide, draws=draws, noise=noise, common=common)
 
 
 def any_order_chain(
@@ -204,21 +241,43 @@ def any_order_chain(
     """
     keyed, n = _keyed(batch, draws, common), batch.free.sum(1)
     values = []
-    with _measuring(backbone):
+    with measuring(backbone):
         for draw in range(draws):
             ranks = random_ranks(keyed, noise=noise.child("mask", draw))
             nats = torch.zeros(len(batch), dtype=torch.float64, device=n.device)
             for known in range(int(n.max())):
                 rows = (n > known).nonzero()[:, 0]
-                nats[rows] += _cross_entropy(
-                    backbone,
-                    batch.select(rows),
-                    (ranks[rows] >= known) & batch.free[rows],
-                    ranks[rows] == known,
-                    time_at((n[rows] - known).double() / n[rows], schedule),
+                part = batch.select(rows)
+                step = hide_in_order(
+                    part,
+                    ranks[rows],
+                    torch.full_like(rows, known),
+                    mask_id=backbone.mask_id,
+                    schedule=schedule,
                 )
+                nats[rows] += row_nll(backbone, part, step)
             values.append(nats)
     return _summary(values, n, stratified=False, common=common)
+
+
+def _stratified(
+    backbone: Backbone,
+    batch: Batch,
+    hide: Callable[[Batch, Tensor, Noise], MaskDraw],
+    *,
+    draws: int,
+    noise: Noise,
+    common: bool,
+) -> Estimate:
+    """Average draws whose numbers u lie each in its own part of [0, 1)."""
+    keyed, n = _keyed(batch, draws, common), batch.free.sum(1)
+    values = []
+    with measuring(backbone):
+        for draw in range(draws):
+            u = stratum(keyed, draw, draws, noise.child("time", draw))
+            hidden = hide(keyed, u, noise.child("mask", draw))
+            values.append(row_nll(backbone, batch, hidden) * hidden.weight)
+    return _summary(values, n, stratified=True, common=common)
 
 
 def _keyed(batch: Batch, draws: int, common: bool) -> Batch:
@@ -228,12 +287,6 @@ def _keyed(batch: Batch, draws: int, common: bool) -> Batch:
     if not common:
         return batch
     return replace(batch, sample_id=torch.zeros_like(batch.sample_id))
-
-
-def _stratum(keyed: Batch, draw: int, draws: int, noise: Noise) -> Tensor:
-    """Return ``(B,)`` uniform numbers in the `draw`-th part of [0, 1)."""
-    jitter = noise.child("time", draw).uniform(keyed.sample_id, 1)[:, 0]
-    return (draw + jitter) / draws
 
 
 def _summary(
@@ -249,84 +302,3 @@ def _summary(
         stratified=stratified,
         common=common,
     )
-
-
-def _rate_and_weight(u: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-    """Return mask rates over all of (0, 1), and what makes up for their density.
-
-    [0, 1) is stretched over three pieces laid end to end: the rates below the
-    schedule's, its times, the rates above it. Over the outer two the integrand is dm /
-    m, over the times it is weight(t) dt, which is the same thing.
-    """
-    low, high = schedule.mask_rate(u.new_tensor([0.0, 1.0])).tolist()
-    length = low + 1 + (1 - high)
-    place = u * length
-    t = (place - low).clamp(0, 1)
-    above = place > low + 1
-    rate = torch.where(place < low, place, schedule.mask_rate(t))
-    rate = torch.where(above, (high + (place - low - 1)).clamp(max=1), rate)
-    weight = torch.where((place < low) | above, 1 / rate, schedule.weight(t))
-    return rate, weight * length
-
-
-def hide_some(keys: Tensor, free: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-    """Hide free positions with chance `rate` each, given that at least one is hidden.
-
-    The smallest of n uniform keys is moved to its law below `rate`, and the others,
-    which are uniform above the smallest, to the interval above its new place.
-
-    Args:
-        keys: ``(B, L)`` float64, uniform.
-        free: ``(B, L)`` bool.
-        rate: ``(B,)`` float64 in (0, 1].
-
-    Returns:
-        The mask ``(B, L)``, and the chance ``(B,)`` that any would be hidden.
-    """
-    n = free.sum(1).clamp(min=1)
-    keys = keys.masked_fill(~free, torch.inf)
-    least = keys.amin(1).nan_to_num(posinf=0.5)  # a row without a free position
-    chance = -torch.expm1(n * torch.log1p(-rate))
-    quantile = -torch.expm1(n * torch.log1p(-least))
-    moved = -torch.expm1(torch.log1p(-chance * quantile) / n)
-    spread = (1 - moved) / (1 - least)
-    others = moved[:, None] + (keys - least[:, None]) * spread[:, None]
-    first = keys == least[:, None]
-    return ((others < rate[:, None]) | first) & free, chance
-
-
-def _cross_entropy(
-    backbone: Backbone, batch: Batch, masked: Tensor, scored: Tensor, t: Tensor
-) -> Tensor:
-    """Return ``(B,)`` float64 sums of -log p over `scored`, with `masked` hidden.
-
-    The head and its softmax run in float32 even under autocast.
-    """
-    canvas = batch.with_tokens(batch.tokens.masked_fill(masked, backbone.mask_id))
-    states = backbone.hidden(canvas, t.float())[scored]  # (N, D)
-    targets = batch.tokens[scored]
-    head = getattr(backbone, "head", None)
-    with torch.autocast(states.device.type, enabled=False):
-        if type(head) is nn.Linear:
-            states = states.to(head.weight.dtype)
-            nll = -linear_log_prob(
-                states, head.weight, head.bias, targets, backbone.mask_id
-            )
-        else:
-            nll = chunked_nll(backbone, states.to(_dtype(backbone, states)), targets)
-    sums = torch.zeros(len(batch), dtype=torch.float64, device=nll.device)
-    return sums.index_add(0, scored.nonzero()[:, 0], nll.double())
-
-
-def _dtype(backbone: Backbone, states: Tensor) -> torch.dtype:
-    """Return the type of the backbone's weights, or of the states if it has none."""
-    if not isinstance(backbone, nn.Module):
-        return states.dtype
-    return next(backbone.parameters(), states).dtype
-
-
-@contextmanager
-def _measuring(backbone: Backbone) -> Iterator[None]:
-    """Take no gradients and switch dropout off, and put it back afterwards."""
-    with torch.no_grad(), evaluating(backbone):
-        yield
