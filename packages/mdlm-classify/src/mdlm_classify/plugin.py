@@ -81,6 +81,21 @@ def mdlm_presets() -> Iterable[PresetSpec]:
         summary="Docstrings by topic, or your own texts; minutes on a CPU.",
         path="mdlm_classify:presets/default.yaml",
     )
+    yield PresetSpec(
+        name="classify/simple",
+        summary="A masked language model of transformers as a text diffusion.",
+        path="mdlm_classify:presets/simple.yaml",
+    )
+    yield PresetSpec(
+        name="classify/causal",
+        summary="A causal language model of transformers for each class.",
+        path="mdlm_classify:presets/causal.yaml",
+    )
+    yield PresetSpec(
+        name="classify/discriminative",
+        summary="An encoder of transformers with a head over the classes.",
+        path="mdlm_classify:presets/discriminative.yaml",
+    )
 
 
 @hookimpl
