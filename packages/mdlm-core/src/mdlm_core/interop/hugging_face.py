@@ -183,6 +183,13 @@ class HuggingFaceBackbone(nn.Module):
         logits: Tensor = self._own_logits(hidden) if head is None else head(hidden)
         return logits
 
+    def find_head(self, states: Tensor) -> None:
+        """Find out from a few states ``(N, D)`` whether the head is one layer."""
+        own = self._own_logits(states)
+        head = self.model.get_output_embeddings()
+        if type(head) is nn.Linear and head.in_features == states.shape[-1]:
+            self._head_is_linear = torch.allclose(own, head(states))
+
     def _own_logits(self, hidden: Tensor) -> Tensor:
         """Return what the model's own code makes of given states.
 
@@ -323,10 +330,7 @@ def _try(backbone: HuggingFaceBackbone) -> tuple[bool, bool]:
     other = backbone.hidden(Batch.of(changed))[0]
     padded = backbone.hidden(Batch.of(tokens, pad=pad))[0, :-1]
     cut = backbone.hidden(Batch.of(tokens[:, :-1]))[0]
-    own = backbone._own_logits(whole)
-    head = backbone.model.get_output_embeddings()
-    if type(head) is nn.Linear and head.in_features == whole.shape[-1]:
-        backbone._head_is_linear = torch.allclose(own, head(whole))
+    backbone.find_head(whole)
     near = torch.allclose(cut, padded, atol=1e-2, rtol=1e-2)
     return not torch.equal(whole[0], other[0]), near
 

@@ -1,0 +1,1 @@
+"""One causal language model for each class: log p(text | class) is exact."""

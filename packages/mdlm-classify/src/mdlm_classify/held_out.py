@@ -1,0 +1,58 @@
+"""Held-out texts that are classified during training. Letters: N texts, C classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from mdlm_core.config import RunConfig
+from mdlm_core.errors import ConfigError, DataError
+from mdlm_core.protocols import DataSource
+
+if TYPE_CHECKING:
+    from mdlm_classify.data.document import Document
+    from mdlm_classify.data.source import LabelledSource
+
+
+def chosen(source: DataSource, count: int) -> tuple[list[Document], Tensor]:
+    """Return `count` held-out texts, spread evenly, and their classes ``(N,)``.
+
+    Args:
+        source: a `LabelledSource`.
+        count: how many; 0 means all.
+
+    Raises:
+        DataError: if there are none.
+    """
+    documents, labels = cast("LabelledSource", source).documents("validation")
+    total = len(documents)
+    if not total:
+        raise DataError(
+            "no text is held out, and the model is measured on such; raise "
+            "data.holdout, or set data.validation"
+        )
+    if count and count < total:
+        places = [(2 * i + 1) * total // (2 * count) for i in range(count)]
+        documents = [documents[place] for place in places]
+        labels = labels[torch.tensor(places)]
+    return documents, labels
+
+
+def log_loss(log_posterior: Tensor, labels: Tensor) -> float:
+    """Return the mean of -log p(its class | text) for ``(N, C)`` and ``(N,)``."""
+    own = log_posterior.gather(1, labels[:, None])
+    return -float(own.mean())
+
+
+def labels_of(run: RunConfig, source: DataSource) -> tuple[str, ...]:
+    """Return the names of the classes: of the settings, or else of the data."""
+    known: tuple[str, ...] = getattr(run.data.config, "labels", ())
+    labels: tuple[str, ...] = known or getattr(source, "labels", ())
+    if not labels:
+        raise ConfigError(
+            f"data.name is {run.data.name}, which has no labels; use "
+            f"data.name=labelled-text, or set data.labels"
+        )
+    return labels
