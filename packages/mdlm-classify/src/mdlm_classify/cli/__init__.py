@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from .train import train
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -12,3 +14,4 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Text classification by likelihood: train, predict, evaluate, compare.",
 )
+app.command("train")(train)

@@ -1,0 +1,173 @@
+"""The options that several commands have. Light: imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from mdlm_classify.config import ScoringConfig
+from mdlm_core.errors import UsageError
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="F",
+        help="Texts: csv, tsv or jsonl (.gz too), a folder, a glob, or a name on the "
+        "hub.",
+    ),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option("--text-column", metavar="COL", help="Its texts; as trained."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option("--label", metavar="COL", help="Its labels; as trained."),
+]
+Split = Annotated[
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Of a data set of the hub."),
+]
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        "--prior",
+        metavar="P",
+        help="empirical, uniform, or weights such as positive=3,negative=1.",
+    ),
+]
+Draws = Annotated[
+    int | None,
+    typer.Option("--draws", metavar="N", help="Masks of a text, at most."),
+]
+Rule = Annotated[
+    Literal["auto", "fixed", "sequential", "halving"] | None,
+    typer.Option("--rule", help="When a text has had enough masks."),
+]
+Estimator = Annotated[
+    Literal["exact-counts", "continuous-time", "sizes", "any-order"] | None,
+    typer.Option("--estimator", help="How log p(text | class) is estimated."),
+]
+TokensAtOnce = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens-at-once", metavar="N", help="Tokens that go through the model."
+    ),
+]
+Checkpoint = Annotated[
+    str, typer.Option("--checkpoint", help="best, last, or the number of a step.")
+]
+Weights = Annotated[str, typer.Option("--weights", help="ema or raw.")]
+
+
+def scoring_of(
+    own: ScoringConfig,
+    *,
+    draws: int | None = None,
+    rule: str | None = None,
+    estimator: str | None = None,
+    tokens_at_once: int | None = None,
+    seed: int | None = None,
+) -> ScoringConfig:
+    """Return a classifier's `own` way of scoring with what the options say on top.
+
+    Raises:
+        UsageError: if there are too few draws.
+        ConfigError: if another value breaks a rule.
+    """
+    given: dict[str, Any] = {
+        "rule": rule,
+        "estimator": estimator,
+        "tokens_at_once": tokens_at_once,
+        "seed": seed,
+    }
+    if draws is not None:
+        if draws < 2:
+            raise UsageError(
+                f"--draws is {draws}; a standard error needs at least 2 masks"
+            )
+        given["max_draws"] = draws
+        given["start_draws"] = min(own.start_draws, draws)
+    return replace(own, **{k: v for k, v in given.items() if v is not None})
+
+
+def prior_of(text: str) -> str | Mapping[str, float]:
+    """Return what ``--prior`` says: a name, or a weight for each label.
+
+    Weights are ``label=weight`` with commas between, or a JSON object, which a label
+    with a comma needs.
+
+    Raises:
+        UsageError: if it is neither, or names a label twice.
+    """
+    text = text.strip()
+    if not text:
+        raise UsageError("--prior is empty; give empirical, uniform, or weights")
+    if text.startswith("{"):
+        return _json_weights(text)
+    if "=" not in text:
+        return text
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        label, sign, value = (item.strip() for item in part.rpartition("="))
+        if not sign or not label:
+            raise UsageError(
+                f"--prior has '{part.strip()}', which is not LABEL=WEIGHT; for a label "
+                f"with a comma give JSON, as in '{{\"a, b\": 0.2}}'"
+            )
+        if label in weights:
+            raise UsageError(f"--prior names '{label}' twice")
+        weights[label] = _weight(label, value)
+    return weights
+
+
+def _weight(label: str, value: object) -> float:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"--prior gives '{label}' the weight {value!r}; it must be a number"
+        ) from None
+
+
+def _json_weights(text: str) -> dict[str, float]:
+    try:
+        pairs = json.loads(text, object_pairs_hook=list)
+    except ValueError as error:
+        raise UsageError(f"--prior is no JSON: {error}") from None
+    labels = [label for label, _ in pairs]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise UsageError(f"--prior names '{twice[0]}' twice")
+    return {label: _weight(label, value) for label, value in pairs}
+
+
+def check_out(out: Path | None, *inputs: str | None, what: str = "--out") -> None:
+    """Refuse a file to write whose folder is not there, or that is an input.
+
+    Raises:
+        UsageError: which one it is.
+    """
+    if out is None:
+        return
+    if not out.parent.is_dir():
+        raise UsageError(f"{what} '{out}': there is no folder '{out.parent}'")
+    if out.is_dir():
+        raise UsageError(f"{what} '{out}' is a folder; name a file")
+    for path in inputs:
+        if path and Path(path).exists() and out.exists() and out.samefile(path):
+            raise UsageError(f"{what} '{out}' is the file that is read; name another")
+
+
+def say(text: str) -> None:
+    """Print to standard error."""
+    print(text, file=sys.stderr)
