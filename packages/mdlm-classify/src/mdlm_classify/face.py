@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .calibration import LengthTemperature
 from .calibration import fit as fit_temperature
+from .data.document import Document
 from .data.texts import LabelledTexts
 from .inputs import classes_of, codes_of, labels_of, names_of, texts_of
 from .posterior import log_evidence, log_joint
@@ -73,6 +75,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _calibrate(self, held_out: LabelledTexts) -> None:
         """Fit what turns scores into probabilities, on texts not learned from."""
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what a file says of this classifier besides its classes."""
+        return {}
+
+    def _restore(self, facts: Mapping[str, Any]) -> None:
+        """Take what `_facts` returned."""
 
     # ---- learning ------------------------------------------------------------
 
@@ -304,16 +313,79 @@ class GenerativeClassifier(TextClassifier):
         ].numpy()
         return posterior
 
+    def recalibrate(self, X: Any, y: Any, *, progress: Progress | None = None) -> Self:
+        """Fit the temperature to N texts that the model has not learned from.
+
+        The prior in force is the one under which it is fitted.
+
+        Args:
+            X: texts.
+            y: their classes.
+            progress: told how far scoring is.
+
+        Raises:
+            ValueError: if a label is unknown.
+            DataError: if no text has a token.
+        """
+        check_is_fitted(self, "classes_")
+        texts = self._texts(X)
+        codes = codes_of(labels_of(y, len(texts)), self.classes_)
+        documents = self.model_.documents(texts)
+        return self.recalibrate_on(documents, self._columns()[codes], progress=progress)
+
+    def recalibrate_on(
+        self,
+        documents: Sequence[Document],
+        codes: torch.Tensor,
+        *,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Fit the temperature to texts as ids; see `recalibrate`.
+
+        Args:
+            documents: N texts.
+            codes: ``(N,)`` their classes, in the order of the model.
+            progress: told how far scoring is.
+        """
+        model = self.model_
+        if model.log_new_prior is not None:
+            model.log_prior, model.log_new_prior = model.log_new_prior, None
+        found = model.score_documents(documents, progress=progress)
+        joint = log_joint(found.log_likelihood, model.log_prior)
+        model.temperature = fit_temperature(joint, codes, found.tokens)
+        return self
+
     def _calibrate(self, held_out: LabelledTexts) -> None:
-        if not self.calibrate:
+        documents = self.model_.documents(held_out.texts)
+        if not self.calibrate or not any(document.tokens for document in documents):
             return
         assert held_out.labels is not None
-        found = self.model_.scores(held_out.texts)
         index = {name: column for column, name in enumerate(self.model_.labels)}
         codes = torch.tensor([index[label] for label in held_out.labels])
-        if bool((found.tokens > 0).any()):
-            joint = log_joint(found.log_likelihood, self.model_.log_prior)
-            self.model_.temperature = fit_temperature(joint, codes, found.tokens)
+        self.recalibrate_on(documents, codes)
+
+    # ---- files ---------------------------------------------------------------
+
+    def _facts(self) -> dict[str, Any]:
+        model = self.model_
+        found = {
+            "prior": model.log_prior.exp().tolist(),
+            "temperature": asdict(model.temperature),
+        }
+        if model.log_new_prior is not None:
+            found["new_prior"] = model.log_new_prior.exp().tolist()
+        return found
+
+    def _restore(self, facts: Mapping[str, Any]) -> None:
+        model = self.model_
+        if "prior" in facts:
+            model.log_prior = torch.tensor(facts["prior"], dtype=torch.float64).log()
+        if "new_prior" in facts:
+            new = torch.tensor(facts["new_prior"], dtype=torch.float64)
+            model.log_new_prior = new.log()
+        model.temperature = LengthTemperature(**facts.get("temperature", {}))
+        shares = np.exp(self.log_prior_).tolist()
+        self.prior = dict(zip(self.classes_.tolist(), shares, strict=True))
 
 
 def _labelled(texts: list[str], labels: NDArray[Any], what: str) -> LabelledTexts:

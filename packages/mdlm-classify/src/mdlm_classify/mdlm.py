@@ -6,6 +6,7 @@ Letters: C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,6 +53,7 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
     """
 
     kind = "mdlm"
+    model_: Predictor
 
     def __init__(
         self,
@@ -110,6 +112,15 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
             scoring=scoring_config(self.draws, self.scoring),
         )
         self.model_.log_prior = self._log_prior(self.prior)
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "scoring": asdict(self.model_.scoring)}
+
+    def _restore(self, facts: Mapping[str, Any]) -> None:
+        super()._restore(facts)
+        if "scoring" in facts:
+            self.scoring = facts["scoring"]
+            self.model_.scoring = scoring_config(None, self.scoring)
 
 
 def scoring_config(

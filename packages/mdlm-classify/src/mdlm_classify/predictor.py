@@ -47,7 +47,20 @@ class LikelihoodModel(ABC):
         """``(C,)`` float64: the prior in force."""
         return self.log_prior if self.log_new_prior is None else self.log_new_prior
 
-    @abstractmethod
+    def documents(self, texts: Sequence[str], *, gaps: bool = False) -> list[Document]:
+        """Return texts as the model reads them; see `scores` for `gaps`."""
+        raise NotImplementedError
+
+    def score_documents(
+        self,
+        documents: Sequence[Document],
+        *,
+        null: bool = False,
+        progress: Progress | None = None,
+    ) -> Scores:
+        """Return log p(text | class) for what `documents` returned; see `scores`."""
+        raise NotImplementedError
+
     def scores(
         self,
         texts: Sequence[str],
@@ -59,7 +72,7 @@ class LikelihoodModel(ABC):
         """Return log p(text | class) for N texts under C classes.
 
         Args:
-            texts: the texts; one without a known token has likelihood 1 under each.
+            texts: the texts; one without a token has likelihood 1 under each class.
             gaps: whether underscores in a text stand for missing tokens.
             null: whether to score the null class too.
             progress: told how far scoring is.
@@ -67,6 +80,8 @@ class LikelihoodModel(ABC):
         Raises:
             UsageError: if the model has no null class, or cannot leave gaps.
         """
+        found = self.documents(texts, gaps=gaps)
+        return self.score_documents(found, null=null, progress=progress)
 
     @abstractmethod
     def to(self, device: str | torch.device) -> LikelihoodModel:
@@ -75,7 +90,7 @@ class LikelihoodModel(ABC):
     def log_posterior(self, scores: Scores) -> Tensor:
         """Return log p(class | text) ``(N, C)`` float64.
 
-        With L the tokens of a text, ``p(c | x) = softmax_c((l_c + log pi_c) / tau(L))``;
+        With L the tokens of a text, ``p(c | x) = softmax((l_c + log pi_c) / tau(L))``;
         a prior since then multiplies it by the ratio of the priors.
         """
         tau = self.temperature.of(scores.tokens)
@@ -108,11 +123,10 @@ class Predictor(LikelihoodModel):
             for text in texts
         ]
 
-    def scores(
+    def score_documents(
         self,
-        texts: Sequence[str],
+        documents: Sequence[Document],
         *,
-        gaps: bool = False,
         null: bool = False,
         progress: Progress | None = None,
         scoring: ScoringConfig | None = None,
@@ -120,15 +134,14 @@ class Predictor(LikelihoodModel):
         """Return estimates of log p(text | class); see `LikelihoodModel.scores`.
 
         Args:
-            texts: the texts.
-            gaps: whether underscores in a text stand for missing tokens.
+            documents: the texts as ids.
             null: whether to score the null class too.
             progress: told how far scoring is.
             scoring: the estimator, instead of the predictor's own.
         """
         return score(
             self.backbone,
-            self.documents(texts, gaps=gaps),
+            documents,
             classes=len(self.labels),
             settings=scoring or self.scoring,
             schedule=self.schedule,

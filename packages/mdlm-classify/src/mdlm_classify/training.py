@@ -17,7 +17,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self, cast
 
+import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from mdlm_core.catalog import load_catalog
@@ -29,6 +31,8 @@ from mdlm_core.train.start import train as start
 from .config import LabelledTextConfig
 from .data.source import LabelledSource
 from .data.texts import LabelledTexts
+from .inputs import names_of
+from .saved import Card, json_classes, load_classifier, write_run
 
 IN_MEMORY = "(texts given in memory)"
 """What `data.path` says of a run whose texts came through `fit`."""
@@ -93,6 +97,20 @@ class TrainedByRun:
             names: the classes in the order of the model.
         """
 
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        validation: tuple[Any, Any] | None = None,
+        unlabelled: Any = None,
+    ) -> Self:
+        """Learn from N texts `X` and their classes `y`; see `TextClassifier.fit`."""
+        cast("Any", super()).fit(X, y, validation=validation, unlabelled=unlabelled)
+        if self.out is not None:
+            self.card().save(Path(self.out))
+        return self
+
     def _learn(
         self,
         train: LabelledTexts,
@@ -144,6 +162,65 @@ class TrainedByRun:
             return
         with TemporaryDirectory(prefix="mdlm-classify-") as place:
             yield Path(place) / "run"
+
+    # ---- files ---------------------------------------------------------------
+
+    @classmethod
+    def of_run(cls, run: LoadedRun, card: Card) -> Self:
+        """Return the classifier of a run folder; see `saved.load_classifier`."""
+        self = cls()
+        face = cast("Any", self)
+        face.classes_ = np.array(card.classes)
+        sizes = dict(zip(card.labels, card.sizes, strict=True))
+        face.class_count_ = np.array(
+            [sizes[name] for name in names_of(face.classes_)], dtype=np.int64
+        )
+        self.seed_ = run.config.seed
+        self.trained_ = Trained.of(run)
+        self._use(self.trained_, card.labels)
+        face._restore(card.facts)
+        return self
+
+    @classmethod
+    def load(cls, run: Path | str, **options: Any) -> Any:
+        """Return the classifier of a run folder; see `saved.load_classifier`."""
+        return load_classifier(run, **options)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write a run folder that `load_classifier` reads; it must be empty.
+
+        It holds the weights that predict, but not the state of the optimiser.
+
+        Raises:
+            NotFittedError: if nothing has been learned yet.
+            UsageError: if there is something in `folder`, or the classes cannot be
+                written.
+        """
+        check_is_fitted(self, "trained_")
+        card = self.card()
+        write_run(Path(folder), self.trained_, card.labels)
+        card.save(Path(folder))
+        return Path(folder)
+
+    def card(self) -> Card:
+        """Return what ``classifier.json`` says of this classifier."""
+        face = cast("Any", self)
+        labels = self._labels()
+        sizes = dict(
+            zip(names_of(face.classes_), face.class_count_.tolist(), strict=True)
+        )
+        return Card(
+            kind=self.kind,
+            classes=json_classes(face.classes_),
+            labels=labels,
+            sizes=tuple(sizes[name] for name in labels),
+            facts=face._facts(),
+        )
+
+    def _labels(self) -> tuple[str, ...]:
+        """Return the names of the classes in the order of the model."""
+        labels: tuple[str, ...] = self.trained_.config.data.config.labels
+        return labels
 
     # ---- another device, and pickle ------------------------------------------
 
