@@ -250,7 +250,7 @@ def fill(
 
 def no_text(tokenizer: Tokenizer) -> list[int]:
     """Return the ids that stand for no text of their own, the mask left out."""
-    unknown = getattr(tokenizer, "unk_id", None)
+    unknown = getattr(tokenizer, "unknown_id", None)
     special = {tokenizer.eod_id, tokenizer.pad_id, unknown} - {None, tokenizer.mask_id}
     return sorted(int(token) for token in special if token is not None)
 
