@@ -44,7 +44,7 @@ def words_of(tokenizer: Tokenizer, ids: Sequence[int], text: str = "") -> list[W
             do there; otherwise they look as the tokenizer decodes them.
     """
     pieces = _pieces(tokenizer, ids, text)
-    words = []
+    words: list[Word] = []
     for first, end in _spans(pieces):
         shown = "".join(piece for _, piece in pieces[first:end])
         if end - first > 1:  # characters of several tokens
