@@ -62,7 +62,8 @@ def class_prior(
             f"the prior lacks {_list(missing)}; give every class a weight, 0 for one "
             f"that cannot be"
         )
-    return _normalised(torch.tensor([given[label] for label in labels]).double())
+    weights = [given[label] for label in labels]
+    return _normalised(torch.tensor(weights, dtype=torch.float64))
 
 
 def _named(prior: str, labels: Sequence[str], sizes: Tensor | None) -> Tensor:
@@ -137,7 +138,8 @@ def em_prior(
         ``(C,)`` float64, summing to 1; without a text, `prior`.
 
     Raises:
-        PriorError: if a value is NaN or `prior` is no distribution.
+        PriorError: if a value is NaN, a text has no possible class, or `prior` is no
+            distribution.
     """
     prior = prior.double()
     if not bool(prior.isfinite().all()) or bool((prior < 0).any()):
@@ -147,8 +149,15 @@ def em_prior(
         raise PriorError("a log-likelihood is NaN; the prior cannot be estimated")
     if not len(log_likelihood):
         return prior
-    likelihood = log_likelihood.double()
-    likelihood = (likelihood - likelihood.amax(1, keepdim=True)).exp()
+    likelihood = log_likelihood.double().masked_fill(prior == 0, -torch.inf)
+    best = likelihood.amax(1, keepdim=True)
+    if not bool(best.isfinite().all()):
+        row = int((~best.isfinite()).nonzero()[0, 0])
+        raise PriorError(
+            f"the log-likelihoods of text {row} are {log_likelihood[row].tolist()}; no "
+            f"class with a prior above 0 has a finite one"
+        )
+    likelihood = (likelihood - best).exp()
     for _ in range(steps):
         joint = likelihood * prior
         posterior = joint / joint.sum(1, keepdim=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,9 @@ def draw(evaluation: Evaluation) -> dict[str, str]:
     import matplotlib as mpl
 
     drawn = {}
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        # A script that the font lacks shows as boxes; the page's table has the names.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         for name, plot in FIGURES.items():
             figure = plot(evaluation)
             if figure is not None:
@@ -72,8 +75,9 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _short(name: str, most: int = 18) -> str:
-    name = name.replace("$", r"\$")  # no formula
-    return name if len(name) <= most else name[: most - 1] + "\u2026"
+    name = " ".join(name.split())
+    name = name if len(name) <= most else name[: most - 1] + "\u2026"
+    return name.replace("$", r"\$")  # no formula
 
 
 def confusion(evaluation: Evaluation) -> Figure:
@@ -136,8 +140,8 @@ def reliability(evaluation: Evaluation) -> Figure:
     above.set(
         ylabel="accuracy",
         ylim=(0, 1.02),
-        title=f"Reliability: ECE {metrics.ece:.3f}, in bins of as many texts "
-        f"{metrics.ece_adaptive:.3f}",
+        title=f"Reliability: ECE {metrics.ece:.3f} "
+        f"({metrics.ece_adaptive:.3f} in bins of as many texts)",
     )
     below.bar(low, bins.rows, high - low, align="edge", color=GREY, linewidth=0)
     below.set(xlabel="probability of the predicted class", ylabel="texts", xlim=(0, 1))
@@ -182,7 +186,7 @@ def curve(evaluation: Evaluation) -> Figure | None:
     axes.set_xticks(draws, [f"{n:g}" for n in draws])
     axes.minorticks_off()
     axes.grid(axis="y", alpha=0.25, linewidth=0.6)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     axes.set(xlabel="draws per text and class", title="What more draws bring")
     return figure
 
