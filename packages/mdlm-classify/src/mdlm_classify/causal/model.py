@@ -9,6 +9,7 @@ length sum to one. Letters: B batch, L length, D width.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -99,24 +100,28 @@ def build(
             "set task.name=classify for a masked one"
         )
     config = replace(config, kind="causal")
+    start = tokenizer.eod_id
+    ids = {"vocab_size": tokenizer.vocab_size, "mask_id": tokenizer.mask_id}
+    return PerClass(partial(_new, config, length=length, start_id=start, **ids), **ids)
 
-    def new() -> CausalLM:
-        model, _ = load(
-            config,
-            vocab_size=tokenizer.vocab_size,
-            length=length,
-            sizes=sizes_of(config),
-        )
-        start = getattr(model.config, "bos_token_id", None)
-        backbone = CausalLM(
-            model,
-            mask_id=tokenizer.mask_id,
-            start_id=tokenizer.eod_id if start is None else int(start),
-        )
-        check(backbone, config.path, length)
-        return backbone
 
-    return PerClass(new, vocab_size=tokenizer.vocab_size, mask_id=tokenizer.mask_id)
+def _new(
+    config: ClassHuggingFaceConfig,
+    *,
+    vocab_size: int,
+    mask_id: int,
+    start_id: int,
+    length: int,
+) -> CausalLM:
+    """Return the model of one class."""
+    model, _ = load(
+        config, vocab_size=vocab_size, length=length, sizes=sizes_of(config)
+    )
+    own = getattr(model.config, "bos_token_id", None)
+    start_id = start_id if own is None else int(own)
+    backbone = CausalLM(model, mask_id=mask_id, start_id=start_id)
+    check(backbone, config.path, length)
+    return backbone
 
 
 def check(backbone: CausalLM, path: str, length: int) -> None:

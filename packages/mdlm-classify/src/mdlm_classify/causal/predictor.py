@@ -28,24 +28,31 @@ class CausalPredictor(LikelihoodModel):
     """Tokens in a window, L."""
     tokens_at_once: int = 16_384
 
-    def documents(self, texts: Sequence[str]) -> list[Document]:
-        """Return the texts as token ids."""
-        return [encode(self.tokenizer, text, length=self.length) for text in texts]
+    def documents(self, texts: Sequence[str], *, gaps: bool = False) -> list[Document]:
+        """Return the texts as token ids.
 
-    def scores(
-        self,
-        texts: Sequence[str],
-        *,
-        gaps: bool = False,
-        null: bool = False,
-        progress: Progress | None = None,
-    ) -> Scores:
-        """Return log p(text | class); see `LikelihoodModel.scores`."""
+        Raises:
+            UsageError: if they shall have gaps.
+        """
         if gaps:
             raise UsageError(
                 "a causal model reads from left to right, so that it cannot leave out "
                 "a missing token; for texts with gaps use a masked diffusion model"
             )
+        return [encode(self.tokenizer, text, length=self.length) for text in texts]
+
+    def score_documents(
+        self,
+        documents: Sequence[Document],
+        *,
+        null: bool = False,
+        progress: Progress | None = None,
+    ) -> Scores:
+        """Return log p(text | class) for what `documents` returned.
+
+        Raises:
+            UsageError: if the null class is asked for.
+        """
         if null:
             raise UsageError(
                 "there is a causal model for each class, and none for text of no "
@@ -53,7 +60,7 @@ class CausalPredictor(LikelihoodModel):
             )
         return score(
             self.models,
-            self.documents(texts),
+            documents,
             tokens_at_once=self.tokens_at_once,
             progress=progress,
         )

@@ -10,6 +10,7 @@ embedding, C classes, N selected positions.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -153,27 +154,31 @@ def build(
         MissingExtraError: if transformers is missing.
     """
     check_mask(config, mask_id)
-
-    def new() -> ClassHuggingFace:
-        model, causal = load(
-            config, vocab_size=vocab_size, length=length, sizes=sizes_of(config)
-        )
-        backbone = ClassHuggingFace(
-            model,
-            mask_id=mask_id,
-            causal=causal,
-            shift=shifts(config, model, causal),
-            new=config.random,
-            bias_scale=config.bias_scale,
-        )
-        check(backbone, config.path, length)
-        return backbone
-
+    new = partial(_new, config, vocab_size=vocab_size, mask_id=mask_id, length=length)
     if not config.per_class:
         return new()
     from .per_class import PerClass
 
     return PerClass(new, vocab_size=vocab_size, mask_id=mask_id)
+
+
+def _new(
+    config: ClassHuggingFaceConfig, *, vocab_size: int, mask_id: int, length: int
+) -> ClassHuggingFace:
+    """Return one model without classes."""
+    model, causal = load(
+        config, vocab_size=vocab_size, length=length, sizes=sizes_of(config)
+    )
+    backbone = ClassHuggingFace(
+        model,
+        mask_id=mask_id,
+        causal=causal,
+        shift=shifts(config, model, causal),
+        new=config.random,
+        bias_scale=config.bias_scale,
+    )
+    check(backbone, config.path, length)
+    return backbone
 
 
 def sizes_of(config: ClassHuggingFaceConfig) -> dict[str, object]:
