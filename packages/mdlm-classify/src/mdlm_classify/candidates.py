@@ -5,6 +5,7 @@ Light: a classifier's module is imported when it is made.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -12,6 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from mdlm_core import Ref
+from mdlm_core.catalog import Catalog
+from mdlm_core.config import resolve
+from mdlm_core.config.layers import leaves, set_layer
 from mdlm_core.errors import UnknownNameError, UsageError
 
 
@@ -94,6 +98,50 @@ def choose(names: Iterable[str]) -> tuple[str, ...]:
         if wanted.count(name) > 1:
             raise UsageError(f"the model '{name}' is there twice; name it once")
     return wanted
+
+
+def split_sets(
+    sets: Iterable[str],
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return settings for all candidates, and more for some of them.
+
+    Args:
+        sets: ``path=value``, or ``name:path=value`` for the candidate of that name.
+
+    Raises:
+        ConfigError: if one is no setting.
+        UsageError: if it is for a candidate that has no settings.
+    """
+    every: dict[str, Any] = {}
+    of: dict[str, dict[str, Any]] = {}
+    for text in sets:
+        name, colon, rest = text.partition(":")
+        if not colon or name not in CANDIDATES:
+            every.update(leaves(set_layer([text]).tree))
+            continue
+        if not CANDIDATES[name].trained:
+            raise UsageError(f"--set {text}: '{name}' has no settings")
+        of.setdefault(name, {}).update(leaves(set_layer([rest]).tree))
+    return every, of
+
+
+def check(name: str, model: Any, catalog: Catalog) -> None:
+    """Find errors in the settings of a candidate before anything is learned.
+
+    Args:
+        name: one of `CANDIDATES`.
+        model: what `make` made of it.
+        catalog: what can be chosen.
+
+    Raises:
+        ConfigError: if a setting is unknown, of the wrong type, or breaks a rule.
+    """
+    if not CANDIDATES[name].trained:
+        return
+    sets = [
+        f"{path}={json.dumps(value)}" for path, value in (model.settings or {}).items()
+    ]
+    resolve(catalog, preset=model.preset, sets=sets, tiny=model.tiny)
 
 
 def make(name: str, wanted: Wanted, *, out: str | None = None) -> Any:

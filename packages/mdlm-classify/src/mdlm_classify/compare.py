@@ -22,6 +22,7 @@ from mdlm_core.cache import write_atomic
 from mdlm_core.errors import DataError, UsageError
 
 from .comparison import Comparison, Result, build
+from .data.labels import in_order
 
 if TYPE_CHECKING:
     from .data.texts import LabelledTexts
@@ -128,7 +129,7 @@ def describe(
 def _classes(
     train: LabelledTexts, test: LabelledTexts
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Return the names of the classes, sorted, and the classes of the test texts."""
+    """Return the names of the classes in order, and the classes of the test texts."""
     for what, part in (("training", train), ("test", test)):
         if part.labels is None:
             raise DataError(f"the {what} texts have no labels; a comparison needs them")
@@ -136,7 +137,7 @@ def _classes(
             raise DataError(f"there are no {what} texts to compare on")
     assert train.labels is not None
     assert test.labels is not None
-    labels = tuple(sorted(set(train.labels)))
+    labels = in_order(train.labels)
     if len(labels) < 2:
         raise DataError(
             f"all {len(train.labels)} training texts are of the class '{labels[0]}'; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from .compare import compare
 from .train import train
 
 __all__ = ["app"]
@@ -15,3 +16,4 @@ app = typer.Typer(
     help="Text classification by likelihood: train, predict, evaluate, compare.",
 )
 app.command("train")(train)
+app.command("compare")(compare)
