@@ -66,9 +66,11 @@ class DataSource(Protocol):
     tokenizer's ``token_bytes``. If it has none, they are only known when all rows of
     a split are scored, from ``card()["splits"][split]["bytes_per_token"]``.
 
-    One more method is called if it exists: ``steps_per_epoch(batch_size)``, of a source
-    that gives a batch more than once. Otherwise an epoch has ``size("train") //
-    batch_size`` steps.
+    Two more methods are called if they exist: ``steps_per_epoch(batch_size)``, of a
+    source that gives a batch more than once (otherwise an epoch has ``size("train") //
+    batch_size`` steps), and ``completed(config)``, which returns the settings of the
+    data with what the data itself decided, such as the classes that were found. The run
+    records these, so that the model can be built again without the data.
     """
 
     tokenizer: Tokenizer
@@ -221,6 +223,10 @@ class Sampler(Protocol):
 
 class Task(Protocol):
     """What is trained: builds the module, measures it, shows what it can do.
+
+    One more method is called if it exists: ``start(module, source)``, once in a new
+    run, before its first step and not when it goes on or is loaded: for weights that
+    begin with statistics of the data, or with those of another run.
 
     One more method is called if it exists: ``bound(module, source, *, draws, noise,
     rows, estimator, schedule)``, for `mdlm evaluate`, by a task whose rows need more

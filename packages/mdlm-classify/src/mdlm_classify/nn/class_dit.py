@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mdlm_core.data.batch import Batch
+from mdlm_core.diffusion.parameterization import subs
 from mdlm_core.nn.dit import DiT
 
 from .condition import labels_of, one_hot, widened
@@ -67,6 +68,16 @@ class ClassDiT(DiT):
             self.head.bias.copy_(background)
             columns = (classes - background).T / self.bias_scale
             self.head.weight[:, self.config.width :] = columns.to(self.head.weight)
+
+    def context_free(self) -> Tensor:
+        """Return ``(C + 1, V)`` float32: what the biases alone say, log-probabilities.
+
+        Row c is the law of a token under class c if the states add nothing, and the
+        last row that under the null class. The mask has probability zero.
+        """
+        columns = self.head.weight[:, self.config.width :].T * self.bias_scale
+        biases = torch.cat([columns, columns.new_zeros(1, self.vocab_size)])
+        return subs((self.head.bias + biases).float(), self.mask_id)
 
     def hidden(self, batch: Batch, t: Tensor | None = None) -> Tensor:
         """Return states ``(B, L, D + C)``; the last C say which class it is.

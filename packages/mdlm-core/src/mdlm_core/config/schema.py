@@ -93,6 +93,10 @@ class TrainConfig:
     """Whether blocks are recomputed in the backward pass, to save memory."""
     eval_every: int | Literal["epoch"] = 500
     """Steps between measurements on held-out data, or epoch; 0 means at the end."""
+    eval_start: bool = False
+    """Whether to measure and save before the first step too."""
+    patience: int = 0
+    """Stop after that many measurements in a row without a best one; 0 means never."""
     save_every: int | Literal["epoch"] = 500
     """Steps between checkpoints, or epoch; 0 means only at the end."""
     keep_last: int = 2
@@ -109,7 +113,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         at_least(1, "train", self, "steps", "batch_size", "log_every", "keep_last")
         at_least(0, "train", self, "warmup", "micro_batch", "clip", "weight_decay")
-        at_least(0, "train", self, "keep_best", "sample_every", "epochs")
+        at_least(0, "train", self, "keep_best", "sample_every", "epochs", "patience")
         for name in ("eval_every", "save_every"):
             if getattr(self, name) != "epoch":
                 at_least(0, "train", self, name)

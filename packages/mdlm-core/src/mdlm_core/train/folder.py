@@ -39,6 +39,8 @@ HARMLESS = (
     "train.steps",
     "train.epochs",
     "train.eval_every",
+    "train.eval_start",
+    "train.patience",
     "train.save_every",
     "train.sample_every",
     "train.log_every",

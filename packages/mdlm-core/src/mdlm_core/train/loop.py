@@ -50,6 +50,10 @@ class Progress:
     """The task's numbers of the last measurement."""
     measured: int = -1
     """The step of `held_out`."""
+    best: float | None = None
+    """The least held-out loss so far."""
+    worse: int = 0
+    """Measurements since then."""
 
 
 class Loop:
@@ -107,10 +111,13 @@ class Loop:
 
         def due(every: int | str) -> bool:
             assert not isinstance(every, str)  # `in_steps` has said it in steps
-            done = progress.step == train.steps
+            done = progress.step == train.steps or self.has_stalled()
             return done or (every > 0 and progress.step % every == 0)
 
-        while progress.step < train.steps:
+        if train.eval_start and progress.step == 0 and progress.measured < 0:
+            self._measure()
+            self._save()
+        while progress.step < train.steps and not self.has_stalled():
             stopped = self._step(next(batches), asked_to_stop)
             if due(train.log_every):
                 self._log()
@@ -123,6 +130,11 @@ class Loop:
             if stopped:
                 break
         return texts
+
+    def has_stalled(self) -> bool:
+        """Whether measurements have stopped getting better; see `TrainConfig`."""
+        patience = self.config.train.patience
+        return 0 < patience <= self.progress.worse
 
     # ---- parts of a step -----------------------------------------------------
 
@@ -212,6 +224,11 @@ class Loop:
         with self._averaged() as module:
             progress.held_out = dict(self.task.evaluate(module, self.source))
         progress.measured = progress.step
+        value = self._score()
+        if value is not None and (progress.best is None or value < progress.best):
+            progress.best, progress.worse = value, 0
+        else:
+            progress.worse += 1
         self._write("validation", progress.held_out)
         self.display.say(f"step {progress.step}: {held_out_text(progress.held_out)}")
 
@@ -270,7 +287,8 @@ def held_out_text(numbers: dict[str, float]) -> str:
     parts = []
     for name, unit in (
         ("bits_per_byte", "bits/byte"),
-        ("loss", "nats/token"),
+        ("nats_per_token", "nats/token"),
+        ("loss", "loss" if "nats_per_token" in numbers else "nats/token"),
         ("perplexity", "perplexity"),
     ):
         if name in numbers:

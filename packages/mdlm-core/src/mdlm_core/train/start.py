@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def train(
         folder = on_main(take)
         with state.local_main_process_first():  # one process fills the caches
             source = source or catalog.build("dataset", config.data)
-            config = in_steps(config, source)
+            config = in_steps(completed(config, source), source)
             task = task or catalog.build(
                 "task", config.task, run=config, catalog=catalog
             )
@@ -128,10 +128,20 @@ def train(
         return _go(loop, stack, say)
 
 
+def completed(config: RunConfig, source: DataSource) -> RunConfig:
+    """Return the settings with what the data decided; see `protocols.DataSource`."""
+    complete = getattr(source, "completed", None)
+    if complete is None:
+        return config
+    return replace(
+        config, data=replace(config.data, config=complete(config.data.config))
+    )
+
+
 def describe(config: RunConfig, catalog: Catalog) -> list[str]:
     """Build data and model, train nothing, and say in lines what they are."""
     source: DataSource = catalog.build("dataset", config.data)
-    config = in_steps(config, source)
+    config = in_steps(completed(config, source), source)
     task: Task = catalog.build("task", config.task, run=config, catalog=catalog)
     module = _build(config, source, task)
     train, length = config.train, source.length
@@ -189,6 +199,10 @@ def _prepare(
         start = on_main(lambda: checkpoint.newest_sound(folder.checkpoints, say))
         saved = checkpoint.read_state(start) if start else None
     module = _build(config, source, task)
+    begin = getattr(task, "start", None)
+    if begin is not None and start is None:
+        with global_seed(Noise(config.seed).child("start")):
+            begin(module, source)
     precision = _precision(config, module, source, saved)
     AcceleratorState._reset_state()  # an earlier run's precision is no rule for this
     accelerator = Accelerator(
@@ -284,11 +298,17 @@ def _go(loop: Loop, stack: ExitStack, say: _Say) -> Outcome:
 
     with StopSignals(notify) as signals:
         texts = loop.run(lambda: signals.received is not None)
+    stalled = loop.has_stalled() and progress.step < steps
+    if stalled:
+        say(
+            f"stopped after step {progress.step}: no better in {progress.worse} "
+            f"measurements; to go on, raise train.patience"
+        )
     return Outcome(
         loop.folder.path,
         progress.step,
         progress.held_out,
         texts,
-        signals.received if progress.step < steps else None,
+        signals.received if progress.step < steps and not stalled else None,
         steps,
     )
