@@ -56,7 +56,8 @@ class LabelledTextConfig:
     unlabelled: str = ""
     """Texts without labels, to learn the null class from."""
     unlabelled_share: float = 0.5
-    """Their share of a batch."""
+    """Their share of a batch; 1 means that no text has its label, those of `path`
+    included."""
 
     def __post_init__(self) -> None:
         at_least(1, "data", self, "length", "min_count")
