@@ -6,6 +6,7 @@ Letters: N texts, C classes.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from mdlm_core.errors import DataError
 
 _SHOWN = 12
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 def label_of(value: object, where: str) -> str:
@@ -62,7 +64,7 @@ def renamed(labels: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:
 def in_order(labels: Sequence[str]) -> tuple[str, ...]:
     """Return the different labels: whole numbers by size, anything else by alphabet."""
     found = set(labels)
-    if all(label.lstrip("-").isdecimal() for label in found):
+    if all(_WHOLE.fullmatch(label) for label in found):
         return tuple(sorted(found, key=lambda label: (int(label), label)))
     return tuple(sorted(found))
 

@@ -219,8 +219,8 @@ class LabelledSource:
             epoch=epoch,
         )
 
-    def counts(self) -> NDArray[np.float64]:
-        """Return ``(C + 1, V)``: how often each id stands in the training texts.
+    def counts(self) -> Tensor:
+        """Return ``(C + 1, V)`` float64: how often each id stands in training texts.
 
         One row for each class, then one for all texts, those without labels included.
         """
@@ -228,12 +228,13 @@ class LabelledSource:
         found = self._rows["train"].counts(len(self.labels), size)
         more = self._unlabelled.counts(0, size)[0]
         found[-1] = more if self._share == 1 else found[-1] + more
-        return found
+        return torch.from_numpy(found)
 
-    def class_sizes(self) -> NDArray[np.int64]:
-        """Return ``(C,)``: the training texts of each class."""
+    def class_sizes(self) -> Tensor:
+        """Return ``(C,)`` int64: the training texts of each class."""
         codes = self._rows["train"].codes
-        return np.bincount(codes, minlength=len(self.labels)).astype(np.int64)
+        sizes = np.bincount(codes, minlength=len(self.labels)).astype(np.int64)
+        return torch.from_numpy(sizes)
 
     def documents(self, split: str) -> tuple[list[Document], Tensor]:
         """Return the N texts of `split` as they are scored, and ``(N,)`` classes."""
