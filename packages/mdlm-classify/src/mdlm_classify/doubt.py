@@ -231,7 +231,7 @@ class Familiar:
                 Typical(**_floats(plain["evidence"])),
                 None if ratio is None else Typical(**_floats(ratio)),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"what is typical cannot be read from {dict(plain)}: {error}"
             ) from error

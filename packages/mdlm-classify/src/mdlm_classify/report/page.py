@@ -20,8 +20,7 @@ CAPTIONS = {
     "confusion": "Rows sum to the texts of a class; shades are shares of the row.",
     "reliability": "On the diagonal, a class that has probability p is right with "
     "frequency p. Below it the model is too sure of itself.",
-    "answered": "Texts in order of trust: the probability of the class, times the "
-    "chance that more draws would not change it.",
+    "answered": "The most trusted texts are answered first.",
     "draws": "The same texts under the same masks, with more and more of them.",
 }
 STYLE = """
@@ -109,7 +108,7 @@ def render(
     parts += [_image(name, svg) for name, svg in drawn.items()]
     if card["draws"]["curve"]:
         parts += ["<h2>What more draws bring</h2>", _draws(card["draws"])]
-    parts += ["<h2>The doubtful left out</h2>", _coverage(card["coverage"])]
+    parts += ["<h2>The doubtful left out</h2>", _coverage(card)]
     parts += ["<h2>The worst mistakes</h2>", _mistakes(card["mistakes"])]
     return (
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
@@ -240,12 +239,16 @@ def _draws(draws: Mapping[str, Any]) -> str:
     return _table(head, rows)
 
 
-def _coverage(parts: Sequence[Mapping[str, Any]]) -> str:
+def _coverage(card: Mapping[str, Any]) -> str:
     rows = [
         (_percent(part["share"]), _percent(part["accuracy"]), part["threshold"])
-        for part in parts
+        for part in card["coverage"]
     ]
-    return _table(("answered", "accuracy of these", "least trust"), rows)
+    meant = "Trust is the probability of the predicted class"
+    if card["scoring"] is not None and not card["scoring"]["exact"]:
+        meant += ", times the chance that more draws would not change the class"
+    head = ("answered", "accuracy of these", "least trust")
+    return f'<p class="note">{meant}.</p>\n{_table(head, rows)}'
 
 
 def _mistakes(mistakes: Sequence[Mapping[str, Any]]) -> str:
