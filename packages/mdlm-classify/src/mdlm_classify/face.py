@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from .calibration import LengthTemperature
 from .calibration import fit as fit_temperature
 from .data.document import Document
+from .data.split import holdout
 from .data.texts import LabelledTexts
 from .inputs import classes_of, codes_of, labels_of, names_of, texts_of
 from .posterior import log_evidence, log_joint
@@ -137,8 +138,6 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return _labelled(texts, labels, "validation")
 
     def _split(self, train: LabelledTexts) -> tuple[LabelledTexts, LabelledTexts]:
-        from .data.split import holdout
-
         share = self.validation_fraction
         if not 0 < share < 1:
             raise ValueError(
@@ -147,13 +146,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         assert train.labels is not None
         keep, out = holdout(train.labels, share, self.seed_)
-        if not len(out):
-            raise ValueError(
-                f"validation_fraction is {share}, which of {len(train.texts)} texts "
-                f"(samples) holds out none; give `validation`, more texts, or "
-                f"validation_fraction=0"
-            )
-        return _rows(train, keep), _rows(train, out)
+        return train.select(keep), train.select(out)
 
     # ---- predicting ----------------------------------------------------------
 
@@ -369,6 +362,7 @@ class GenerativeClassifier(TextClassifier):
     def _facts(self) -> dict[str, Any]:
         model = self.model_
         found = {
+            **getattr(self, "facts_", {}),
             "prior": model.log_prior.exp().tolist(),
             "temperature": asdict(model.temperature),
         }
@@ -378,6 +372,7 @@ class GenerativeClassifier(TextClassifier):
 
     def _restore(self, facts: Mapping[str, Any]) -> None:
         model = self.model_
+        self.facts_ = {k: v for k, v in facts.items() if k != "new_prior"}
         if "prior" in facts:
             model.log_prior = torch.tensor(facts["prior"], dtype=torch.float64).log()
         if "new_prior" in facts:
@@ -389,21 +384,7 @@ class GenerativeClassifier(TextClassifier):
 
 
 def _labelled(texts: list[str], labels: NDArray[Any], what: str) -> LabelledTexts:
-    return LabelledTexts(
-        tuple(texts),
-        tuple(str(label) for label in labels.tolist()),
-        tuple(f"{what}[{index}]" for index in range(len(texts))),
-    )
-
-
-def _rows(texts: LabelledTexts, rows: Any) -> LabelledTexts:
-    assert texts.labels is not None
-    chosen = [int(row) for row in rows]
-    return LabelledTexts(
-        tuple(texts.texts[row] for row in chosen),
-        tuple(texts.labels[row] for row in chosen),
-        tuple(texts.origin[row] for row in chosen),
-    )
+    return LabelledTexts.of(texts, map(str, labels.tolist()), name=what)
 
 
 def _count(texts: LabelledTexts, names: tuple[str, ...]) -> NDArray[np.int64]:

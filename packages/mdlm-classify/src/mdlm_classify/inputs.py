@@ -73,6 +73,8 @@ def labels_of(y: Any, texts: int, *, what: str = "y") -> NDArray[Any]:
             f"requires {what} to be passed, but the target {what} is None: the class "
             f"of each text"
         )
+    if isinstance(y, list | tuple):
+        _check_types(y)
     labels = column_or_1d(y, warn=True)
     missing = [
         index for index, label in enumerate(labels.tolist()) if _is_missing(label)
@@ -91,6 +93,16 @@ def labels_of(y: Any, texts: int, *, what: str = "y") -> NDArray[Any]:
     return np.asarray(labels)
 
 
+def _check_types(labels: Iterable[object]) -> None:
+    """Refuse text among other labels, which an array would make text as well."""
+    kinds = sorted({type(label).__name__ for label in labels if not _is_missing(label)})
+    if "str" in kinds and len(set(kinds) - {"str_"}) > 1:
+        raise ValueError(
+            f"labels are of several types ({', '.join(kinds)}); make them all text or "
+            f"all numbers"
+        )
+
+
 def _is_missing(label: object) -> bool:
     return label is None or (isinstance(label, float) and label != label)
 
@@ -101,14 +113,8 @@ def classes_of(labels: NDArray[Any]) -> NDArray[Any]:
     Raises:
         ValueError: if there is one only, or two of them have the same name as text.
     """
-    try:
-        classes = np.unique(labels)
-    except TypeError as error:
-        kinds = sorted({type(label).__name__ for label in labels.tolist()})
-        raise ValueError(
-            f"labels are of several types ({', '.join(kinds)}); make them all text or "
-            f"all numbers"
-        ) from error
+    _check_types(labels.tolist())
+    classes = np.unique(labels)
     if len(classes) < 2:
         raise ValueError(
             f"there is one class, {classes[0]!r}, and a classifier needs at least two "
