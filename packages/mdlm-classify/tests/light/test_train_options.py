@@ -47,23 +47,22 @@ def test_data_options_are_settings_whatever_they_look_like(capsys):
 
 
 @pytest.mark.parametrize(
-    ("model", "task", "kind"),
+    ("model", "task", "lr"),
     [
-        ("simple", "classify", "masked"),
-        ("causal", "classify-causal", "causal"),
-        ("discriminative", "classify-discriminative", "masked"),
+        ("simple", "classify", 5e-5),
+        ("causal", "classify-causal", 5e-5),
+        ("discriminative", "classify-discriminative", 2e-5),
     ],
 )
-def test_models_of_transformers_are_new_unless_pretrained(capsys, model, task, kind):
+def test_models_of_transformers_are_new_unless_pretrained(capsys, model, task, lr):
     tree = dumped(capsys, "--model", model)
     assert tree["task"]["name"] == task
     assert tree["model"]["name"] == "class-hugging-face"
-    assert (tree["model"]["random"], tree["model"]["kind"]) == (True, kind)
+    assert tree["model"]["random"] is True
     tree = dumped(capsys, "--model", model, "--pretrained", "org/name")
     assert (tree["model"]["random"], tree["model"]["path"]) == (False, "org/name")
     assert tree["data"]["tokenizer"] == "org/name"
-    tree = dumped(capsys, "--model", model, "--set", "model.path=here")
-    assert tree["model"]["random"] is False
+    assert tree["train"]["lr"] == lr
 
 
 def test_each_class_can_have_its_model(capsys):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mdlm_classify.config import ScoringConfig
+from mdlm_core.catalog import load_catalog
+from mdlm_core.config import RunConfig, read_run
 from mdlm_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from mdlm_classify.answers import Answers
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
 Data = Annotated[
@@ -171,3 +176,89 @@ def check_out(out: Path | None, *inputs: str | None, what: str = "--out") -> Non
 def say(text: str) -> None:
     """Print to standard error."""
     print(text, file=sys.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A classifier that was loaded, and what its folder says."""
+
+    classifier: Any
+    """A `TextClassifier`."""
+    config: RunConfig
+    facts: dict[str, Any]
+    """What ``classifier.json`` says besides; empty without one."""
+    prior: str | Mapping[str, float] | None = None
+    """What is still to be done to the posteriors of a model without likelihood."""
+
+    @property
+    def data(self) -> Any:
+        """The settings of the data it was trained on."""
+        return self.config.data.config
+
+    @property
+    def length(self) -> int:
+        """Tokens in a window."""
+        return int(self.classifier.trained_.length)
+
+    def moved(self, answers: Answers) -> Answers:
+        """Return answers under the prior that was asked for."""
+        if self.prior is None:
+            return answers
+        import torch
+
+        from mdlm_classify.prior import class_prior
+
+        sizes = torch.from_numpy(self.classifier.class_count_)
+        return answers.under(class_prior(self.prior, answers.labels, sizes).log())
+
+
+def open_run(
+    run: Path,
+    *,
+    checkpoint: str = "best",
+    weights: str = "ema",
+    device: str | None = None,
+    imports: Sequence[str] = (),
+    prior: str | None = None,
+    **scoring: Any,
+) -> Opened:
+    """Load a classifier, with the prior and the way of scoring that options say.
+
+    Args:
+        run: the folder.
+        checkpoint: "best", "last" or the number of a step.
+        weights: "ema" or "raw".
+        device: its name; None takes the best.
+        imports: modules with hooks.
+        prior: what ``--prior`` says.
+        scoring: see `scoring_of`.
+
+    Raises:
+        UsageError: if the model's likelihood is exact, and draws are asked for.
+        ConfigError: if there is no run, or an option breaks a rule.
+    """
+    catalog = load_catalog(*imports)
+    config = read_run(run, catalog)
+    wanted = None if prior is None else prior_of(prior)
+    scoring_of(ScoringConfig(), **scoring)
+
+    from mdlm_classify.saved import load_classifier, read_card
+
+    card = read_card(run)
+    classifier = load_classifier(
+        run, device=device or "auto", checkpoint=checkpoint, weights=weights
+    )
+    model = getattr(classifier, "model_", None)
+    if own := getattr(model, "scoring", None):
+        model.scoring = scoring_of(own, **scoring)
+    elif asked := [
+        name for name, value in scoring.items() if value is not None and name != "seed"
+    ]:
+        raise UsageError(
+            f"--{asked[0].replace('_', '-')} is for likelihoods that are estimated; "
+            f"this model's are exact, so leave it out"
+        )
+    if wanted is not None and model is not None:
+        classifier.set_prior(wanted)
+        wanted = None
+    return Opened(classifier, config, {} if card is None else card.facts, wanted)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,6 +17,7 @@ from mdlm_core.cli.options import (
     DumpConfig,
     Imports,
     Out,
+    Preset,
     Resume,
     Seed,
     Sets,
@@ -26,9 +27,14 @@ from mdlm_core.cli.options import (
 from mdlm_core.config import RunConfig, to_yaml
 from mdlm_core.errors import UsageError
 
+from .calibrate import calibrated_text
+from .evaluate import evaluate
 from .options import Data, LabelColumn
+from .progress import Progress
 from .training import (
     BACKGROUND,
+    MIXED,
+    PRESETS,
     Model,
     background_of,
     check_unlabelled,
@@ -39,6 +45,7 @@ from .training import (
 )
 
 if TYPE_CHECKING:
+    from mdlm_core.protocols import DataSource
     from mdlm_core.train import Outcome
 
 
@@ -92,6 +99,7 @@ def train(
         int | None,
         typer.Option(metavar="N", help="Use only N texts, the same share of a class."),
     ] = None,
+    preset: Preset = None,
     configs: Configs = None,
     sets: Sets = None,
     imports: Imports = None,
@@ -113,7 +121,7 @@ def train(
         raise UsageError("--resume needs the run folder: add --out RUN")
     own = list(sets or ())
     chosen = [
-        *settings_of_model(model, pretrained=pretrained, per_class=per_class, sets=own),
+        *settings_of_model(model, pretrained=pretrained, per_class=per_class),
         *settings_of_data(
             data=data,
             text=text,
@@ -133,9 +141,18 @@ def train(
         first = background_of(out)
         if not given(own, "task.warm_start"):
             chosen.append(quoted("task.warm_start", str(first)))
+        if not given(own, "data.unlabelled_share"):
+            chosen.append(MIXED)
     elif background_epochs is not None:
         raise UsageError("--background-epochs is for --unlabelled; give both")
-    plan = _Plan([*chosen, *own], configs or (), imports or (), tiny, seed)
+    plan = _Plan(
+        preset or PRESETS[model],
+        [*chosen, *own],
+        configs or (),
+        imports or (),
+        tiny,
+        seed,
+    )
     catalog, config = plan.resolve(out if resume else None)
     there = out is not None and (out / "config.yaml").is_file()
     begun = there or (first is not None and (first / "config.yaml").is_file())
@@ -158,13 +175,14 @@ def train(
             more = (*more, f"train.epochs={background_epochs}")
         _background(plan, first, more, resume=resume, device=device)
     outcome = _train(config, catalog, out, resume and there, device)
-    _report(outcome, test=test, device=device, imports=imports or ())
+    _finish(outcome, test=test, device=device, imports=imports or ())
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What the options say about settings."""
 
+    preset: str
     sets: Sequence[str]
     configs: Sequence[Path]
     imports: Sequence[str]
@@ -178,7 +196,7 @@ class _Plan:
         recorded = None if run is None else run / "config.yaml"
         known = recorded is not None and recorded.is_file()
         catalog, resolved = settings(
-            plugin=None if known else "classify",
+            preset=None if known else self.preset,
             configs=[*([recorded] if recorded and known else []), *self.configs],
             sets=[*self.sets, *more],
             imports=self.imports,
@@ -205,14 +223,17 @@ def _train(
 ) -> Outcome:
     """Train, and leave if a signal stopped it."""
     from mdlm_core.train import train as start
+    from mdlm_core.train.processes import leave
 
+    source = catalog.build("dataset", config.data)
     outcome = start(
-        config,
+        _fitting(config, source),
         out=out,
         resume=resume,
         name="classify",
         device=device,
         catalog=catalog,
+        source=source,
         verbose=True,
     )
     if outcome.signal is not None:
@@ -221,8 +242,18 @@ def _train(
             f"{outcome.steps}; the same command with --out {out or outcome.folder} "
             f"--resume goes on"
         )
+        leave()
         raise typer.Exit(128 + outcome.signal)
     return outcome
+
+
+def _fitting(config: RunConfig, source: DataSource) -> RunConfig:
+    """Return the settings with a batch that is no larger than the data."""
+    rows = source.size("train")
+    if rows is None or rows >= config.train.batch_size:
+        return config
+    _print(f"note: there are {rows} rows to learn from, which make one batch")
+    return replace(config, train=replace(config.train, batch_size=max(1, rows)))
 
 
 def _background(
@@ -250,13 +281,57 @@ def _print(text: str) -> None:
 
 def _check_test(path: str, config: RunConfig) -> None:
     """Read the texts to be measured on before hours are spent."""
-    from mdlm_classify.data.texts import read_texts
+    from .reading import read
 
-    data = config.data.config
-    read_texts(path, text=data.text, label=data.label, label_map=data.label_map)
+    read(path, config.data.config)
 
 
-def _report(
+def _finish(
     outcome: Outcome, *, test: str | None, device: str | None, imports: Sequence[str]
 ) -> None:
     """Calibrate what was trained, measure it, and say what can be done next."""
+    from accelerate import PartialState
+
+    from mdlm_core.train.loop import held_out_text
+    from mdlm_core.train.processes import leave
+
+    if PartialState().is_main_process:
+        run = outcome.folder
+        for index, text in enumerate(outcome.samples, 1):
+            print(f"--- sample {index} ---\n{text}")
+        if outcome.held_out:
+            print(f"--- after {outcome.step} steps ---")
+            print(held_out_text(outcome.held_out))
+        _calibrate(run, device)
+        if test is not None:
+            print(f"--- {test} ---", flush=True)
+            evaluate(
+                run, data=test, out=run / "test", device=device, imports=[*imports]
+            )
+        print(
+            f"next:\n"
+            f"  mdlm classify evaluate {run} --data F\n"
+            f"  mdlm classify predict {run} --text 'TEXT'\n"
+            f"  mdlm classify explain {run} --text 'TEXT'"
+        )
+    leave()
+
+
+def _calibrate(run: Path, device: str | None) -> None:
+    """Make a classifier of a run, calibrated on what it held out."""
+    from mdlm_classify.calibrating import calibrate, save
+    from mdlm_classify.face import GenerativeClassifier
+    from mdlm_classify.saved import load_classifier
+    from mdlm_core.train import load_run
+
+    classifier = load_classifier(run, device=device or "auto")
+    familiar = None
+    if isinstance(classifier, GenerativeClassifier):
+        loaded = load_run(run)
+        documents, codes = cast("Any", loaded.source).documents("validation")
+        if any(document.tokens for document in documents):
+            with Progress("calibrating") as progress:
+                found = calibrate(classifier, documents, codes, progress=progress)
+            print(calibrated_text(found))
+            familiar = found.familiar
+    save(classifier, run, familiar)

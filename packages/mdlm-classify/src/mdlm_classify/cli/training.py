@@ -11,22 +11,19 @@ from mdlm_core.errors import UsageError
 
 Model = Literal["mdlm", "simple", "causal", "discriminative"]
 
-MODELS: dict[str, tuple[str, ...]] = {
-    "mdlm": (),
-    "simple": ("model=class-hugging-face", "model.kind=masked"),
-    "causal": (
-        "task=classify-causal",
-        "model=class-hugging-face",
-        "model.kind=causal",
-    ),
-    "discriminative": (
-        "task=classify-discriminative",
-        "model=class-hugging-face",
-        "model.kind=masked",
-    ),
+PRESETS = {
+    "mdlm": "classify/default",
+    "simple": "classify/simple",
+    "causal": "classify/causal",
+    "discriminative": "classify/discriminative",
 }
-"""What each model is, on top of the preset ``classify/default``."""
+"""Where each model starts from."""
+FINE_TUNING = {"simple": "5e-5", "causal": "5e-5", "discriminative": "2e-5"}
+"""The learning rate for weights that are trained already."""
+MIXED = "data.unlabelled_share=0.1"
+"""Once text of no class is learned, a little of it keeps it from being forgotten."""
 BACKGROUND = (
+    "data.unlabelled_share=1",
     "task.warm_start=''",
     "task.null_share=1",
     "task.discriminative=0",
@@ -46,30 +43,31 @@ def given(sets: Sequence[str], path: str) -> bool:
 
 
 def settings_of_model(
-    model: Model, *, pretrained: str | None, per_class: bool, sets: Sequence[str]
+    model: Model, *, pretrained: str | None, per_class: bool
 ) -> list[str]:
-    """Return the settings of a kind of model.
+    """Return the settings of a kind of model, on top of its preset.
 
     Args:
         model: which one.
         pretrained: the weights of transformers to begin with, and their tokenizer.
         per_class: whether each class has a model of its own.
-        sets: what the user sets besides, which wins.
 
     Raises:
         UsageError: if two options contradict each other.
     """
-    found = list(MODELS[model])
+    found = []
     if pretrained is not None:
         if model == "mdlm":
             raise UsageError(
                 f"--pretrained {pretrained} is for models of transformers; add "
                 f"--model simple, causal or discriminative"
             )
-        found += [quoted("model.path", pretrained)]
-        found += [quoted("data.tokenizer", pretrained)]
-    elif model != "mdlm" and not given(sets, "model.path"):
-        found.append("model.random=true")
+        found = [
+            quoted("model.path", pretrained),
+            "model.random=false",
+            quoted("data.tokenizer", pretrained),
+            f"train.lr={FINE_TUNING[model]}",
+        ]
     if per_class:
         if model == "discriminative":
             raise UsageError(

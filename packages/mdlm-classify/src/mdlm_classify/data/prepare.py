@@ -91,13 +91,7 @@ def prepare(
     card: Mapping[str, object],
 ) -> Prepared:
     """Drop, divide and encode texts; see `LabelledSource.from_texts`."""
-    train, dropped = _fresh(train, held_out, config)
-    assert train.labels is not None
-    chosen = subset(train.labels, config.rows or len(train), config.seed)
-    train = train.select(chosen)
-    if held_out is None:
-        learned, held = holdout(train.labels or (), config.holdout, config.seed)
-        train, held_out = train.select(learned), train.select(held)
+    train, held_out, dropped = divide(train, held_out, config)
     labels = classes_of(train.labels or (), config.labels)
     unlabelled, of_unlabelled = _fresh_unlabelled(unlabelled, held_out, config)
     tokenizer = tokenizer or _tokenizer(config, train, held_out, unlabelled)
@@ -139,6 +133,20 @@ def prepare(
             },
         },
     )
+
+
+def divide(
+    train: LabelledTexts, held_out: LabelledTexts | None, config: LabelledTextConfig
+) -> tuple[LabelledTexts, LabelledTexts, dict[str, int]]:
+    """Return the texts that are learned from, those held out, and what was dropped."""
+    train, dropped = _fresh(train, held_out, config)
+    assert train.labels is not None
+    chosen = subset(train.labels, config.rows or len(train), config.seed)
+    train = train.select(chosen)
+    if held_out is None:
+        learned, held = holdout(train.labels or (), config.holdout, config.seed)
+        train, held_out = train.select(learned), train.select(held)
+    return train, held_out, dropped
 
 
 def _fresh(

@@ -1,0 +1,125 @@
+"""Calibrate a trained classifier on texts that it has not learned from.
+
+Letters: N texts, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+
+from mdlm_core.errors import DataError, UsageError
+
+from .calibration import LengthTemperature, ece, fit
+from .data.document import Document
+from .doubt import Familiar
+from .face import GenerativeClassifier, TextClassifier
+from .posterior import log_joint
+from .predictor import LikelihoodModel, Predictor, Progress
+from .training import TrainedByRun
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibrated:
+    """What calibration found, and what it changed."""
+
+    rows: int
+    """Texts with a token, N."""
+    accuracy: float
+    temperature: LengthTemperature
+    familiar: Familiar | None
+    """What these texts look like; None if they are too few."""
+    ece_before: float
+    """Expected calibration error without a temperature."""
+    ece_after: float
+    """The same with it, on the texts it was fitted to."""
+    log_loss_before: float
+    log_loss_after: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+def calibrate(
+    classifier: GenerativeClassifier,
+    documents: Sequence[Document],
+    codes: Tensor,
+    *,
+    progress: Progress | None = None,
+) -> Calibrated:
+    """Fit the temperature of a classifier, and learn what usual texts look like.
+
+    A prior that was set since the last calibration becomes the one under which the
+    temperature is fitted.
+
+    Args:
+        classifier: trained; its temperature is replaced.
+        documents: N texts as ids.
+        codes: ``(N,)`` their classes, in the order of the model.
+        progress: told how far scoring is.
+
+    Raises:
+        DataError: if no text has a token.
+    """
+    model = classifier.model_
+    if model.log_new_prior is not None:
+        model.log_prior, model.log_new_prior = model.log_new_prior, None
+    if not any(document.tokens for document in documents):
+        raise DataError("there is no text with a token to calibrate on")
+    scores = model.score_documents(documents, null=has_null(model), progress=progress)
+    keep = scores.tokens > 0
+    scores, codes = scores.select(keep), codes[keep]
+    joint = log_joint(scores.log_likelihood, model.log_prior)
+    model.temperature = fit(joint, codes, scores.tokens)
+    before = joint.log_softmax(1)
+    after = model.log_posterior(scores)
+    enough = len(codes) > 1
+    return Calibrated(
+        rows=len(codes),
+        accuracy=float((after.argmax(1) == codes).double().mean()),
+        temperature=model.temperature,
+        familiar=Familiar.fit(scores, model.log_prior) if enough else None,
+        ece_before=ece(before.exp(), codes),
+        ece_after=ece(after.exp(), codes),
+        log_loss_before=_log_loss(before, codes),
+        log_loss_after=_log_loss(after, codes),
+    )
+
+
+def has_null(model: LikelihoodModel) -> bool:
+    """Return whether a model knows text of no class."""
+    return isinstance(model, Predictor) and model.backbone.has_null
+
+
+def generative(classifier: TextClassifier, run: object) -> GenerativeClassifier:
+    """Return the classifier, if it classifies by likelihood.
+
+    Raises:
+        UsageError: if it does not.
+    """
+    if not isinstance(classifier, GenerativeClassifier):
+        raise UsageError(
+            f"'{run}' is a discriminative model, which has no likelihood to calibrate"
+        )
+    return classifier
+
+
+def save(classifier: TextClassifier, run: Path, familiar: Familiar | None) -> Path:
+    """Write ``classifier.json`` into a run folder."""
+    card = cast("TrainedByRun", classifier).card()
+    facts = dict(card.facts)
+    if familiar is not None:
+        facts["familiar"] = familiar.to_dict()
+    return replace(card, facts=facts).save(run)
+
+
+def _log_loss(log_posterior: Tensor, codes: Tensor) -> float:
+    return -float(log_posterior.gather(1, codes[:, None]).mean())
+
+
+__all__ = ["Calibrated", "calibrate", "generative", "has_null", "save"]

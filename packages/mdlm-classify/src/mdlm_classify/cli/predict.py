@@ -1,0 +1,171 @@
+"""``mdlm classify predict``: the class of texts, with how sure the model is."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mdlm_core.cli.options import Device, Imports, Json, Out, Seed
+from mdlm_core.errors import UsageError
+
+from .options import (
+    Checkpoint,
+    Data,
+    Draws,
+    Estimator,
+    Prior,
+    Rule,
+    Run,
+    Split,
+    TextColumn,
+    TokensAtOnce,
+    Weights,
+    check_out,
+    open_run,
+    say,
+)
+from .progress import Progress
+from .tables import check_suffix, document, lines, write
+
+if TYPE_CHECKING:
+    from mdlm_classify.answers import Answers
+
+
+def predict(
+    run: Run,
+    data: Data = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="TEXT", help="A text; may be repeated."),
+    ] = None,
+    out: Out = None,
+    text_column: TextColumn = None,
+    split: Split = None,
+    gaps: Annotated[
+        bool,
+        typer.Option("--gaps", help="____ is a missing token, ____{12} are twelve."),
+    ] = False,
+    abstain: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="No label for texts with less trust than P."),
+    ] = None,
+    ood: Annotated[
+        bool, typer.Option("--ood", help="Also how unlike the training each text is.")
+    ] = False,
+    prior: Prior = None,
+    prior_correction: Annotated[
+        bool,
+        typer.Option(
+            "--prior-correction", help="Estimate the prior from these texts (EM)."
+        ),
+    ] = False,
+    draws: Draws = None,
+    rule: Rule = None,
+    estimator: Estimator = None,
+    tokens_at_once: TokensAtOnce = None,
+    checkpoint: Checkpoint = "best",
+    weights: Weights = "ema",
+    imports: Imports = None,
+    device: Device = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Classify texts: those of --data, each --text, or the lines of standard input.
+
+    The result goes to --out, a .csv, .tsv or .jsonl file with one row for each text,
+    or is printed. `trust` is the chance that the label is right: its probability, times
+    the chance that more draws would not change it. A text that is empty, or of which
+    every token is missing, gets the prior; one longer than the model's windows is
+    scored in several.
+    """
+    check_out(out, data)
+    if out is not None:
+        check_suffix(out)
+    if data is not None and text:
+        raise UsageError("--data and --text are two sources of texts; give one")
+    if abstain is not None and not 0 <= abstain <= 1:
+        raise UsageError(f"--abstain is {abstain:g}; it must be in [0, 1]")
+    if not text and data is None and sys.stdin.isatty():
+        raise UsageError("there is no text; give --data F, --text TEXT, or lines")
+    opened = open_run(
+        run,
+        checkpoint=checkpoint,
+        weights=weights,
+        device=device,
+        imports=imports or (),
+        prior=prior,
+        draws=draws,
+        rule=rule,
+        estimator=estimator,
+        tokens_at_once=tokens_at_once,
+        seed=seed,
+    )
+    from mdlm_classify.answers import answer, familiar_of, rows
+
+    familiar = familiar_of(opened.facts, run) if ood else None
+    texts = _texts(data, text, opened.data, text_column, split)
+    with Progress("scoring") as progress:
+        answers = answer(
+            opened.classifier, texts, gaps=gaps, familiar=familiar, progress=progress
+        )
+    answers = opened.moved(answers)
+    if prior_correction:
+        answers = answers.corrected()
+        say(f"prior from these texts: {_shares(answers)}")
+    _notes(answers, opened.length)
+    found = list(rows(answers, abstain=abstain))
+    if abstain is not None:
+        silent = sum(row["label"] is None for row in found)
+        say(f"{silent:,} of {len(found):,} texts have no label: their trust is below")
+    if out is not None:
+        write(out, texts, found, origin=data)
+        say(f"{out}: {len(found):,} texts")
+    elif as_json:
+        print(document(run, answers.labels, texts, found))
+    else:
+        for line in lines(texts, found, whole=not sys.stdout.isatty()):
+            print(line)
+
+
+def _texts(
+    data: str | None,
+    given: list[str] | None,
+    settings: Any,
+    column: str | None,
+    split: str | None,
+) -> list[str]:
+    """Return the texts to classify."""
+    if data is not None:
+        from .reading import read
+
+        return list(
+            read(data, settings, text=column, split=split, labelled=False).texts
+        )
+    if given:
+        return given
+    texts = [line.rstrip("\r\n") for line in sys.stdin]
+    if not texts:
+        raise UsageError("standard input has no line, and each is a text")
+    return texts
+
+
+def _shares(answers: Answers) -> str:
+    shares = answers.log_prior.exp().tolist()
+    pairs = zip(answers.labels, shares, strict=True)
+    return ", ".join(f"{label} {share:.3f}" for label, share in pairs)
+
+
+def _notes(answers: Answers, length: int) -> None:
+    """Say which texts are unlike others in what happened to them."""
+    if answers.scores is None:
+        return
+    tokens = answers.scores.tokens
+    if empty := int((tokens == 0).sum()):
+        say(f"note: {empty:,} texts have no known token; they get the prior")
+    if long := int((tokens > length).sum()):
+        say(
+            f"note: {long:,} texts are longer than {length} tokens; they are scored in "
+            f"consecutive windows"
+        )
