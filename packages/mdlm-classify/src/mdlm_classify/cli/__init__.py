@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from .calibrate import calibrate
 from .compare import compare
+from .evaluate import evaluate
+from .predict import predict
 from .train import train
 
 __all__ = ["app"]
@@ -16,4 +19,7 @@ app = typer.Typer(
     help="Text classification by likelihood: train, predict, evaluate, compare.",
 )
 app.command("train")(train)
+app.command("predict")(predict)
+app.command("evaluate")(evaluate)
+app.command("calibrate")(calibrate)
 app.command("compare")(compare)
