@@ -10,6 +10,7 @@ from torch import Tensor
 from mdlm_core.config import RunConfig
 from mdlm_core.errors import ConfigError, DataError
 from mdlm_core.protocols import DataSource
+from mdlm_core.tasks.bound import gather
 
 if TYPE_CHECKING:
     from mdlm_classify.data.document import Document
@@ -44,6 +45,34 @@ def log_loss(log_posterior: Tensor, labels: Tensor) -> float:
     """Return the mean of -log p(its class | text) for ``(N, C)`` and ``(N,)``."""
     own = log_posterior.gather(1, labels[:, None])
     return -float(own.mean())
+
+
+def mine(documents: list[Document]) -> Tensor:
+    """Return which of N texts this process scores; the parts of all are disjoint."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    return torch.arange(state.process_index, len(documents), state.num_processes)
+
+
+def everyones(places: Tensor, *values: Tensor) -> list[Tensor]:
+    """Return values of all N texts in order, from those of each process.
+
+    Args:
+        places: which texts this process has scored.
+        values: one entry for each of them.
+    """
+    parts = gather([(places, *(value.cpu() for value in values))])
+    order = torch.cat([part[0] for part in parts]).argsort()
+    return [torch.cat(group)[order] for group in list(zip(*parts, strict=True))[1:]]
+
+
+def selection(accuracy: float, log_loss: float) -> float:
+    """Return what decides the best checkpoint: the share of wrong answers.
+
+    A thousandth of the log-loss decides ties.
+    """
+    return 1 - accuracy + 1e-3 * min(log_loss, 100.0)
 
 
 def labels_of(run: RunConfig, source: DataSource) -> tuple[str, ...]:

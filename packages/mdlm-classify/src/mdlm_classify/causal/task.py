@@ -6,14 +6,23 @@ Letters: B rows, L length, N held-out texts, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from mdlm_classify import calibration
 from mdlm_classify.config import CausalConfig, ClassHuggingFaceConfig
-from mdlm_classify.held_out import chosen, labels_of, log_loss
+from mdlm_classify.held_out import (
+    chosen,
+    everyones,
+    labels_of,
+    log_loss,
+    mine,
+    selection,
+)
 from mdlm_classify.nn.per_class import PerClass
+from mdlm_classify.posterior import log_joint, log_posterior
 from mdlm_core.catalog import Catalog
 from mdlm_core.config import RunConfig
 from mdlm_core.data.batch import Batch
@@ -37,9 +46,13 @@ _SAMPLED = 32
 class CausalModule(nn.Module):
     """The models of the classes, and their loss."""
 
+    log_prior: Tensor
+    """``(C,)``: how frequent the classes are."""
+
     def __init__(self, backbone: PerClass) -> None:
         super().__init__()
         self.backbone = backbone
+        self.register_buffer("log_prior", torch.zeros(backbone.classes))
 
     def forward(self, batch: Batch, draw: Draw) -> Loss:
         """Return -log p(row | its class) summed over the rows; `draw` is not used."""
@@ -79,21 +92,34 @@ class ClassifyCausal:
         models.add_classes(len(labels_of(self.run, source)))
         return CausalModule(models)
 
+    def start(self, module: nn.Module, source: DataSource) -> None:
+        """Count the texts of each class, once for a new run."""
+        sizes = torch.as_tensor(cast("Any", source).class_sizes()).double()
+        shares = sizes.clamp(min=1) / sizes.clamp(min=1).sum()
+        cast("CausalModule", module).log_prior.copy_(shares.log())
+
     def evaluate(self, module: nn.Module, source: DataSource) -> Mapping[str, float]:
         """Return how many held-out texts are classified right, and nats per token.
 
-        All classes are equally probable here. "loss" is what `select` says.
+        "loss", which decides the best checkpoint, is what `select` says: the share of
+        wrong answers, or nats per token. Every process scores its own texts.
         """
         documents, labels = chosen(source, self.config.eval_rows)
-        found = score(_models(module), documents)
-        joint = found.log_likelihood
-        accuracy = float((joint.argmax(1) == labels).double().mean())
-        own = joint.gather(1, labels[:, None])[:, 0]
-        nats = -float(own.sum()) / max(1, int(found.tokens.sum()))
+        places = mine(documents)
+        scores = score(_models(module), [documents[i] for i in places.tolist()])
+        found, tokens = everyones(places, scores.log_likelihood, scores.tokens)
+        prior = cast("CausalModule", module).log_prior.double().cpu()
+        tau = calibration.fit(log_joint(found, prior), labels, tokens).of(tokens)
+        posterior = log_posterior(found, prior, tau)
+        accuracy = float((posterior.argmax(1) == labels).double().mean())
+        loss = log_loss(posterior, labels)
+        own = found.gather(1, labels[:, None])
+        nats = -float(own.sum()) / max(1, int(tokens.sum()))
+        by_bound = self.config.select == "bound"
         return {
-            "loss": nats if self.config.select == "bound" else 1 - accuracy,
+            "loss": nats if by_bound else selection(accuracy, loss),
             "accuracy": accuracy,
-            "log_loss": log_loss(joint.log_softmax(1), labels),
+            "log_loss": loss,
             "nats_per_token": nats,
         }
 

@@ -6,10 +6,18 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mdlm_classify.config import ClassHuggingFaceConfig, DiscriminativeConfig
-from mdlm_classify.held_out import chosen, labels_of, log_loss
+from mdlm_classify.data.document import Document
+from mdlm_classify.held_out import (
+    chosen,
+    everyones,
+    labels_of,
+    log_loss,
+    mine,
+    selection,
+)
 from mdlm_core.catalog import Catalog
 from mdlm_core.config import RunConfig
 from mdlm_core.errors import ConfigError, UsageError
@@ -56,29 +64,33 @@ class ClassifyDiscriminative:
     def start(self, module: nn.Module, source: DataSource) -> None:
         """Set the weights of the classes from their sizes, at the start of a run."""
         if self.config.class_weights == "balanced":
-            sizes = cast("Any", source).class_sizes().double().clamp(min=1)
+            sizes = torch.as_tensor(cast("Any", source).class_sizes())
+            sizes = sizes.double().clamp(min=1)
             weights = sizes.sum() / (len(sizes) * sizes)
             cast("Discriminator", module).class_weights.copy_(weights)
 
     def evaluate(self, module: nn.Module, source: DataSource) -> Mapping[str, float]:
-        """Return how many held-out texts are classified right, and the log-loss."""
+        """Return how many held-out texts are classified right, and the log-loss.
+
+        "loss", which decides the best checkpoint, is the share of wrong answers. Every
+        process classifies its own texts.
+        """
         documents, labels = chosen(source, self.config.eval_rows)
-        model = cast("Discriminator", module)
-        flat = torch.zeros(model.classes)
-        found = log_posterior(model, documents, log_prior=flat)
+        places = mine(documents)
+        part = [documents[i] for i in places.tolist()]
+        (found,) = everyones(places, _law(module, part))
         accuracy = float((found.argmax(1) == labels).double().mean())
+        loss = log_loss(found, labels)
         return {
-            "loss": 1 - accuracy,
+            "loss": selection(accuracy, loss),
             "accuracy": accuracy,
-            "log_loss": log_loss(found, labels),
+            "log_loss": loss,
         }
 
     def samples(self, module: nn.Module, source: DataSource, *, seed: int) -> list[str]:
         """Return a few held-out texts and what the model says: it makes none itself."""
         documents, labels = chosen(source, _SHOWN)
-        model = cast("Discriminator", module)
-        flat = torch.zeros(model.classes)
-        found = log_posterior(model, documents, log_prior=flat).exp()
+        found = _law(module, documents).exp()
         names = labels_of(self.run, source)
         shown = []
         for document, law, own in zip(documents, found, labels.tolist(), strict=True):
@@ -100,6 +112,12 @@ class ClassifyDiscriminative:
             "a discriminative classifier has no likelihood of text; measure its "
             "accuracy with: mdlm classify evaluate RUN --data FILE"
         )
+
+
+def _law(module: nn.Module, documents: list[Document]) -> Tensor:
+    """Return log p(class | text) ``(N, C)``; uniform for a text without a token."""
+    model = cast("Discriminator", module)
+    return log_posterior(model, documents, log_prior=torch.zeros(model.classes))
 
 
 def build(
