@@ -94,11 +94,11 @@ def prepare(
     train, held_out, dropped = divide(train, held_out, config)
     labels = classes_of(train.labels or (), config.labels)
     unlabelled, of_unlabelled = _fresh_unlabelled(unlabelled, held_out, config)
-    tokenizer = tokenizer or _tokenizer(config, train, held_out, unlabelled)
+    tokenizer = tokenizer or tokenizer_of(config, train, held_out, unlabelled)
     splits: dict[str, Rows] = {}
     facts: dict[str, dict[str, object]] = {}
     for name, texts in (("train", train), ("validation", held_out)):
-        splits[name], facts[name] = _split(
+        splits[name], facts[name] = split_of(
             texts, labels, tokenizer, config.length, drop_empty=name == "train"
         )
     if config.unlabelled_share == 1:  # no text has its label
@@ -179,7 +179,7 @@ def _fresh_unlabelled(
     }
 
 
-def _tokenizer(
+def tokenizer_of(
     config: LabelledTextConfig,
     train: LabelledTexts,
     held_out: LabelledTexts,
@@ -199,7 +199,7 @@ def _tokenizer(
     return train_words(known, int(size), config.min_count)
 
 
-def _split(
+def split_of(
     texts: LabelledTexts,
     labels: Sequence[str],
     tokenizer: Tokenizer,
