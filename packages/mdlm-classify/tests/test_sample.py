@@ -134,11 +134,12 @@ def test_fill_writes_where_the_mask_is_free():
     backbone, _ = model()
     rows = canvas([0, 2])
     rows.frozen[0, 4] = True  # a gap that is to stay
-    filled = fill(
+    filled, nfe = fill(
         backbone, TOKENIZER, rows, schedule=LogLinear(), noise=Noise(0), guidance=1.5
     )
     assert filled[0, 4] == MASK
     assert (filled == MASK).sum() == 1
+    assert (nfe <= 2 * torch.tensor([L - 2, L - 1])).all()
     assert (filled[:, 1] == 2).all()
 
 

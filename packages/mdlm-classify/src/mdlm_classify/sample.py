@@ -17,7 +17,13 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion.parameterization import subs
 from mdlm_core.errors import UnknownNameError, UsageError
 from mdlm_core.kernels.noise import Noise
-from mdlm_core.protocols import Sampler, SamplerCallback, Schedule, Tokenizer
+from mdlm_core.protocols import (
+    Sampled,
+    Sampler,
+    SamplerCallback,
+    Schedule,
+    Tokenizer,
+)
 from mdlm_core.samplers.ancestral import build
 from mdlm_core.samplers.denoiser import Denoiser
 from mdlm_core.samplers.text import Texts, device_of, sample_text
@@ -211,8 +217,8 @@ def fill(
     against: int = NULL,
     sampler: Sampler | None = None,
     config: SamplerConfig | None = None,
-) -> Tensor:
-    """Return ``(B, L)`` tokens: what the model writes where the canvas is masked.
+) -> Sampled:
+    """Write where the canvas is masked.
 
     Args:
         backbone: the model.
@@ -242,10 +248,7 @@ def fill(
         banned=[*no_text(tokenizer), *unknown],
     )
     rows = labelled(canvas, labels).to(device_of(backbone))
-    sampled = sampler(
-        denoiser, rows, schedule=schedule, noise=noise, steps=config.steps
-    )
-    return sampled.tokens.to(canvas.tokens.device)
+    return sampler(denoiser, rows, schedule=schedule, noise=noise, steps=config.steps)
 
 
 def no_text(tokenizer: Tokenizer) -> list[int]:
