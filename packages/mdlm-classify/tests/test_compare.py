@@ -13,10 +13,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score, log_loss
 
 from mdlm_classify.baselines import BASELINES, baseline
-from mdlm_classify.candidates import CANDIDATES, Wanted, choose, make
+from mdlm_classify.candidates import CANDIDATES, Wanted, check, make
 from mdlm_classify.compare import compare
 from mdlm_classify.data.texts import LabelledTexts
-from mdlm_core.errors import DataError, UnknownNameError, UsageError
+from mdlm_core.catalog import load_catalog
+from mdlm_core.errors import ConfigError, DataError, UnknownNameError, UsageError
 
 SMOOTH = ["a fine film", "good fun", "a good story", "fine and good"]
 ROUGH = ["a dull film", "bad noise", "a bad story", "dull and bad"]
@@ -201,17 +202,12 @@ def test_reference_must_be_compared() -> None:
         compare({"nb": baseline("nb")}, TRAIN, TEST, reference="says")
 
 
-def test_candidates_are_chosen_by_name() -> None:
-    assert choose([]) == tuple(CANDIDATES)
-    assert choose(["nb", "mdlm"]) == ("nb", "mdlm")
-    with pytest.raises(UnknownNameError, match="did you mean 'tfidf-lr'"):
-        choose(["tfidf"])
-    with pytest.raises(UsageError, match="twice"):
-        choose(["nb", "nb"])
+def test_baselines_are_candidates() -> None:
     baselines = [name for name, each in CANDIDATES.items() if not each.trained]
     assert baselines == list(BASELINES)
     for name in baselines:
         assert CANDIDATES[name].summary == BASELINES[name].summary
+        assert str(make(name, Wanted())) == str(baseline(name))
 
 
 def test_candidates_get_their_settings() -> None:
@@ -227,3 +223,12 @@ def test_candidates_get_their_settings() -> None:
     each = make("mdlm-per-class", wanted).get_params()
     assert each["per_class"]
     assert each["settings"] == {"train.lr": 0.1}
+
+
+def test_wrong_settings_are_found_before_learning() -> None:
+    catalog = load_catalog()
+    check("nb", make("nb", Wanted()), catalog)
+    for settings, says in (({"train.ls": 1}, "train.ls"), ({"data.rows": -1}, "rows")):
+        model = make("mdlm", Wanted(settings=settings))
+        with pytest.raises(ConfigError, match=says):
+            check("mdlm", model, catalog)
