@@ -8,6 +8,7 @@ from .calibrate import calibrate
 from .compare import compare
 from .evaluate import evaluate
 from .predict import predict
+from .simple_diffusion import train_simple_diffusion
 from .train import train
 
 __all__ = ["app"]
@@ -23,3 +24,4 @@ app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("compare")(compare)
+app.command("train-simple-diffusion")(train_simple_diffusion)
