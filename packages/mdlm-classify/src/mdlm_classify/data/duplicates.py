@@ -23,6 +23,9 @@ def signature(text: str) -> bytes:
     return blake2b(rest.encode(errors="replace"), digest_size=16).digest()
 
 
+EMPTY = signature("")
+
+
 def signatures(texts: Iterable[str]) -> list[bytes]:
     """Return the signature of each text."""
     return [signature(text) for text in texts]
@@ -53,7 +56,7 @@ class Overlap:
 def overlap(
     texts: Sequence[bytes], labels: Sequence[object] | None, held_out: Iterable[bytes]
 ) -> Overlap:
-    """Compare texts with held-out ones and with each other.
+    """Compare texts with held-out ones and with each other; empty ones all remain.
 
     Args:
         texts: the signature of each text.
@@ -65,7 +68,9 @@ def overlap(
     fresh: list[int] = []
     also, repeated, contradictory = 0, 0, 0
     for i, key in enumerate(texts):
-        if key in outside:
+        if key == EMPTY:
+            fresh.append(i)
+        elif key in outside:
             also += 1
         elif key in first:
             repeated += 1

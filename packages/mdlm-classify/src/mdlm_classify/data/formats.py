@@ -110,6 +110,8 @@ def _kind(path: str, split: str, labelled: bool) -> str:
     elif place.is_file() or glob.has_magic(path):
         found = [Path(name) for name in sorted(glob.glob(str(place), recursive=True))]
         found = [place] if place.is_file() else found
+        if not found:
+            raise DataError(f"'{path}' matches no file (seen from '{Path.cwd()}')")
         names = [file.name for file in found if file.is_file()]
         folders = any(file.is_dir() for file in found)
     else:

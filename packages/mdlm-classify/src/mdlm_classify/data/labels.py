@@ -51,9 +51,11 @@ def renamed(labels: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:
     """Return `labels` under other names; those not in `names` keep theirs.
 
     Raises:
-        DataError: if no label is in `names`, which cannot be meant.
+        DataError: if no label is in `names`, by its old name or its new one, which
+            cannot be meant.
     """
-    if names and labels and not names.keys() & set(labels):
+    known = {*names.keys(), *names.values()}
+    if names and labels and not known & set(labels):
         raise DataError(
             f"data.label_map names {listed(sorted(names))}, but the labels are "
             f"{listed(in_order(labels))}; none of them is renamed"
