@@ -160,14 +160,14 @@ def _control(backbone: Conditional, corrupted: Corrupted, met: Met) -> Tensor | 
     ``sum over i of (w_i [i in M] - 1) log u(x_i | c)`` with u the law of the biases
     alone; see `scoring`. None if the backbone has none.
     """
-    table = getattr(backbone, "context_free", None)
+    table = getattr(backbone, "context_free", lambda: None)()  # (C + 1, V)
     if table is None:
         return None
     row = met.row
     excess = (
         corrupted.masked * corrupted.weight - corrupted.batch.free.float()
     )  # (B, L)
-    known = table()[met.label[:, None], corrupted.targets[row]]  # -1 is the last row
+    known = table[met.label[:, None], corrupted.targets[row]]  # -1 is the last row
     total: Tensor = (excess[row] * known.masked_fill(excess[row] == 0, 0.0)).sum(1)
     return total
 

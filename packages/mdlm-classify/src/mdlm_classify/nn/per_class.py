@@ -58,6 +58,17 @@ class PerClass(nn.Module):
         for model, own in zip(self.models, classes, strict=True):
             cast("Any", model).set_biases(own, own.new_zeros(0, len(own)))
 
+    def context_free(self) -> Tensor | None:
+        """Return ``(C + 1, V)``: what each model's biases alone say.
+
+        The last row is zero, because there is no null class. None if the models cannot
+        say.
+        """
+        if not all(hasattr(model, "context_free") for model in self.models):
+            return None
+        laws = [cast("Any", model).context_free()[-1] for model in self.models]
+        return torch.stack([*laws, torch.zeros_like(laws[0])])
+
     def hidden(self, batch: Batch, t: Tensor | None = None) -> Tensor:
         """Return states ``(B, L, D + C)``; the last C say whose states they are.
 
