@@ -114,7 +114,7 @@ def classes_of(labels: NDArray[Any]) -> NDArray[Any]:
         ValueError: if there is one only, or two of them have the same name as text.
     """
     _check_types(labels.tolist())
-    classes = np.unique(labels)
+    classes: NDArray[Any] = np.unique(labels)
     if len(classes) < 2:
         raise ValueError(
             f"there is one class, {classes[0]!r}, and a classifier needs at least two "
@@ -122,6 +122,36 @@ def classes_of(labels: NDArray[Any]) -> NDArray[Any]:
         )
     names_of(classes)
     return classes
+
+
+def sorted_classes(labels: list[Any]) -> NDArray[Any]:
+    """Return the different labels ``(C,)``, sorted.
+
+    Raises:
+        ValueError: if there is text among other labels.
+    """
+    _check_types(labels)
+    classes: NDArray[Any] = np.unique(np.array(labels))
+    return classes
+
+
+def check_all(labels: NDArray[Any], classes: Any) -> None:
+    """Refuse classes that have no text.
+
+    Raises:
+        ValueError: which class has none.
+    """
+    found = set(labels.tolist())
+    missing = [
+        label
+        for label in (() if classes is None else np.asarray(classes).tolist())
+        if label not in found
+    ]
+    if missing:
+        raise ValueError(
+            f"the class {missing[0]!r} has no text in the first call; leave it out of "
+            f"`classes`: a later call may add it"
+        )
 
 
 def names_of(classes: NDArray[Any]) -> tuple[str, ...]:

@@ -6,14 +6,18 @@ Letters: C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, Self, cast
 
+import numpy as np
 import torch
 
 from .config import ScoringConfig
+from .data.texts import LabelledTexts
 from .face import GenerativeClassifier
+from .growth import grow
+from .inputs import check_all, codes_of, labels_of, names_of, sorted_classes
 from .nn.condition import Conditional
 from .predictor import Predictor
 from .training import Trained, TrainedByRun
@@ -112,6 +116,106 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
             scoring=scoring_config(self.draws, self.scoring),
         )
         self.model_.log_prior = self._log_prior(self.prior)
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        *,
+        learn: Literal["auto", "new", "all"] = "auto",
+        epochs: float | None = None,
+    ) -> Self:
+        """Learn on from N more texts; a class that is new is added.
+
+        The first call is `fit`. Later, a new class starts at the counts of its texts
+        and is trained alone: the likelihoods of the others stay as they are, bit for
+        bit. The temperature stays too; `recalibrate` fits it again. A prior that was
+        given by number keeps its proportions, and a new class gets its share of all
+        texts.
+
+        Args:
+            X: texts.
+            y: their classes.
+            classes: all classes that may occur, for a check; in the first call each of
+                them needs a text.
+            learn: "new" trains new classes alone, and texts of the others are there
+                for comparison; "all" trains everything, and forgets what the new
+                texts do not show; "auto" is "new" if there is a new class.
+            epochs: passes over the texts; None for those of `fit`.
+
+        Raises:
+            ValueError: if a label is not in `classes`, a class of the first call has
+                no text, or nothing is new with "new".
+        """
+        texts = self._texts(X)
+        labels = labels_of(y, len(texts))
+        if classes is not None:
+            codes_of(labels, np.asarray(classes))
+        if not hasattr(self, "trained_"):
+            check_all(labels, classes)
+            return self.fit(texts, labels)
+        known = self.classes_.tolist()
+        together = sorted_classes([*known, *labels.tolist()])
+        names = names_of(together)
+        old = self.model_.labels
+        new = [name for name in names if name not in old]
+        if learn == "new" and not new:
+            raise ValueError(
+                'learn is "new", but each of these classes is known; use "all"'
+            )
+        counted = dict.fromkeys(names, 0)
+        counted |= dict(
+            zip(names_of(self.classes_), self.class_count_.tolist(), strict=True)
+        )
+        for label in labels.tolist():
+            counted[str(label)] += 1
+        order = (*old, *new)
+        sizes = [counted[name] for name in order]
+        self.trained_ = grow(
+            self.trained_,
+            LabelledTexts.of(texts, map(str, labels.tolist()), name="X"),
+            order,
+            sizes,
+            alone=bool(new) and learn != "all",
+            epochs=epochs,
+            device=self.device,
+            verbose=self.verbose,
+        )
+        self.facts_ = {}  # what was found out about texts of the old classes
+        self.classes_ = together
+        self.class_count_ = np.array([counted[name] for name in names], dtype=np.int64)
+        self._extend(order, torch.tensor(sizes))
+        return self
+
+    def _extend(self, order: tuple[str, ...], sizes: torch.Tensor) -> None:
+        """Take the model that has grown, and priors for its new classes."""
+        old = self.model_
+        shares = sizes.double() / sizes.sum()
+
+        def extended(log_prior: torch.Tensor) -> torch.Tensor:
+            new = shares[len(log_prior) :]
+            return torch.cat([log_prior + (1 - new.sum()).log(), new.log()])
+
+        later = old.log_new_prior
+        self.model_ = replace(
+            old,
+            labels=order,
+            backbone=cast("Conditional", self.trained_.module.backbone),
+            log_prior=extended(old.log_prior),
+            log_new_prior=None if later is None else extended(later),
+        )
+        if later is None and isinstance(self.prior, str):
+            self.model_.log_prior = self._log_prior(self.prior)
+
+    def train_on_class_data(self, texts: Any, label: Any) -> Self:
+        """Learn from texts of one class: `partial_fit` with one label.
+
+        Raises:
+            ValueError: if nothing has been learned yet: one class is no choice.
+        """
+        texts = self._texts(texts)
+        return self.partial_fit(texts, np.array([label] * len(texts)))
 
     def _facts(self) -> dict[str, Any]:
         return {**super()._facts(), "scoring": asdict(self.model_.scoring)}

@@ -126,7 +126,7 @@ class TrainedByRun:
         )
         with self._folder() as folder:
             run = train_run(
-                _fitting(config, source),
+                fitting(config, source),
                 folder,
                 source=source,
                 device=self.device,
@@ -250,9 +250,10 @@ def train_run(
     device: str = "auto",
     verbose: bool = False,
     task: Task | None = None,
+    checkpoint: str = "best",
     say: Callable[[str], None] = lambda text: None,
 ) -> LoadedRun:
-    """Train in a new run folder, and load the best checkpoint.
+    """Train in a new run folder, and load what came of it.
 
     Args:
         config: the settings.
@@ -261,6 +262,7 @@ def train_run(
         device: "auto", or the device by name.
         verbose: whether to show progress on stdout.
         task: the task, instead of the one in the settings.
+        checkpoint: "best" or "last".
         say: told about damaged checkpoints.
 
     Raises:
@@ -279,10 +281,17 @@ def train_run(
             f"stopped by {outcome.signal.name} after step {outcome.step} of "
             f"{outcome.steps}"
         )
-    return load_run(folder, device=device, source=source, task=task, say=say)
+    return load_run(
+        folder,
+        device=device,
+        checkpoint=checkpoint,
+        source=source,
+        task=task,
+        say=say,
+    )
 
 
-def _fitting(config: RunConfig, source: DataSource) -> RunConfig:
+def fitting(config: RunConfig, source: DataSource) -> RunConfig:
     """Return the settings with a batch that is no larger than the data."""
     rows = source.size("train")
     if rows is None or rows >= config.train.batch_size:
