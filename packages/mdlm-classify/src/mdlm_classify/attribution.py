@@ -6,7 +6,8 @@ over hidden tokens. Sorted by token instead of by draw, the same numbers are
     a_i = mean over draws of weight * [nll_i(b) - nll_i(a)],  sum over i of a_i,
 
 so that they explain the reported number and nothing else: no gradient, no other model
-and no approximation. They share its noise.
+and no approximation. They share its noise, and its control variate, which is sorted by
+token already.
 
 Letters: n tokens, W words, C classes.
 """
@@ -129,8 +130,7 @@ def explain(
             schedule=predictor.schedule,
         )
         values = under_a - under_b
-        steps = document.tokens if settings.estimator == "any-order" else 1
-        evaluations += 2 * draws * (steps if steps > 1 else len(document.windows))
+        evaluations += 2 * _rows(document, draws, settings)
     log_likelihood = scores.log_likelihood[0]
     posterior = predictor.log_posterior(scores)[0]
     prior = predictor.log_prior_now
@@ -165,6 +165,13 @@ def _pair(posterior: Tensor, a: int | None, b: int | None) -> tuple[int, int]:
     if b is None:
         b = next(c for c in order if c != a)
     return a, b
+
+
+def _rows(document: Document, draws: int, settings: ScoringConfig) -> int:
+    """Return the rows that go through the model for one class."""
+    if settings.estimator == "any-order":
+        return draws * document.tokens
+    return (draws + bool(settings.control)) * len(document.windows)
 
 
 def _leader(scores: Scores, log_prior: Tensor) -> int:
