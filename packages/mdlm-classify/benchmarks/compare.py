@@ -130,10 +130,11 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.settings.split(","):
         found, division = measure(name, models, args)
-        data, both = found.data, division.card["train"]["also_held_out"]
+        data, both = found.data, division.card["learned_from_and_tested_on"]
         print(
             f"\n{name}: {data['train']} training texts, {data['test']} test texts; "
-            f"{both} training texts are also tested on\n\n{found.to_markdown()}",
+            f"{both} of the training texts "
+            f"are tested on too\n\n{found.to_markdown()}",
             flush=True,
         )
 

@@ -33,7 +33,9 @@ def test_texts_that_are_tested_on_are_not_learned_from() -> None:
         "repeated": 1,
         "contradictory": 1,
     }
+    assert found.card["learned_from_and_tested_on"] == 0
     kept = divide(twice, TEST, validation=TEST, duplicates="keep")
+    assert kept.card["learned_from_and_tested_on"] == 1
     assert kept.train.texts == twice.texts
     assert kept.validation is TEST
     assert kept.card["train"] == found.card["train"]

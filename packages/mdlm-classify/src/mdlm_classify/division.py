@@ -89,6 +89,8 @@ def divide(
         )
     if rows:
         train = _choose(train, rows, seed, "learned from")
+    both = sum(key in tested_on for key in signatures(train.texts))
+    card["learned_from_and_tested_on"] = both
     if validation is not None:
         found = overlap(signatures(validation.texts), None, tested_on)
         card["validation"] = {"also_held_out": found.held_out}
