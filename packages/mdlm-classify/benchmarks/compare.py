@@ -133,8 +133,8 @@ def main() -> None:
         data, both = found.data, division.card["learned_from_and_tested_on"]
         print(
             f"\n{name}: {data['train']} training texts, {data['test']} test texts; "
-            f"{both} of the training texts "
-            f"are tested on too\n\n{found.to_markdown()}",
+            f"{both} of the training texts are tested on too\n\n"
+            f"{found.to_markdown()}",
             flush=True,
         )
 
