@@ -198,6 +198,12 @@ def test_bins_agree_with_those_of_scikit_learn() -> None:
     assert max(found.rows) - min(found.rows) <= 1
 
 
+def test_a_bin_holds_its_upper_edge() -> None:
+    shares, codes = [[0.5, 0.5], [0.45, 0.55]], [0, 0]
+    assert reliability(shares, codes, bins=10).rows == (1, 1)
+    assert ece(shares, codes, bins=10) == pytest.approx((0.5 + 0.55) / 2)
+
+
 def test_what_is_sure_and_right_has_no_error_and_what_is_sure_and_wrong_has_one() -> (
     None
 ):
