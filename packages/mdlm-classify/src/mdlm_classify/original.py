@@ -20,7 +20,7 @@ from torch import nn
 
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import RunConfig, resolve
-from mdlm_core.errors import CheckpointError, DataError, UsageError
+from mdlm_core.errors import CheckpointError, ConfigError, DataError, UsageError
 from mdlm_core.protocols import DataSource
 from mdlm_core.train.devices import choose_device
 from mdlm_core.train.runs import load_run
@@ -38,6 +38,11 @@ from .training import Trained, train_run
 
 LR = 5e-5
 """For pretrained weights."""
+AUTOREGRESSIVE = (
+    "SimpleDiscreteDiffusion is no diffusion: it is an autoregressive language model, "
+    "of the kind of GPT-2. CausalLMClassifier is the same under its own name, and "
+    "SimpleMaskedDiffusion is a diffusion"
+)
 _said: set[str] = set()
 
 
@@ -56,7 +61,8 @@ class SimpleDiscreteDiffusion:
 
     Args:
         base_model: the weights to begin with, and their tokenizer: a folder, or a name
-            on the hub; None for a small new model.
+            on the hub; None for a small new model of bytes. Models that are compared
+            must have the same one.
         epochs: passes over the texts; None for the preset's.
         length: tokens in a window; None for the preset's.
         settings: settings of a run by dotted path; they win over the others.
@@ -131,6 +137,7 @@ class SimpleDiscreteDiffusion:
     def _config(self) -> RunConfig:
         given = {
             **begin_with(self.base_model, lr=LR),
+            **({"data.tokenizer": "byte"} if self.base_model is None else {}),
             **not_none({"train.epochs": self.epochs, "data.length": self.length}),
             "task.select": "bound",
             **(self.settings or {}),
@@ -139,9 +146,11 @@ class SimpleDiscreteDiffusion:
             "data.labels": [LABEL],
         }
         sets = [f"{path}={dumps(value)}" for path, value in given.items()]
-        return resolve(
+        config = resolve(
             load_catalog(), preset="classify/causal", sets=sets, tiny=self.tiny
         ).config
+        _check_tokenizer(str(cast("Any", config.data.config).tokenizer))
+        return config
 
     # ---- scoring -------------------------------------------------------------
 
@@ -158,7 +167,7 @@ class SimpleDiscreteDiffusion:
         texts = [text] if isinstance(text, str) else texts_of(text, what="text")
         documents = [encode(model.tokenizer, one, length=model.length) for one in texts]
         models = cast("PerClass", model.module.backbone)
-        values = (-score(models, documents).log_likelihood[:, 0]).tolist()
+        values = (0.0 - score(models, documents).log_likelihood[:, 0]).tolist()
         return values[0] if isinstance(text, str) else values
 
     def _ready(self) -> Trained:
@@ -246,6 +255,17 @@ class _Continued(ClassifyCausal):
             cast("nn.Module", module.backbone).load_state_dict(backbone.state_dict())
 
 
+def _check_tokenizer(name: str) -> None:
+    """Refuse a tokenizer that the texts of one class would decide."""
+    kind = name.partition(":")[0]
+    if kind in ("words", "bpe", "char"):
+        raise ConfigError(
+            f"data.tokenizer is {name}, which is made from the training texts: the "
+            f"model of each class would have another one, and their likelihoods could "
+            f"not be compared; use byte, or the name of a pretrained tokenizer"
+        )
+
+
 def _fitting(config: RunConfig, source: DataSource) -> RunConfig:
     """Return the settings with a batch that is no larger than the data."""
     rows = source.size("train")
@@ -258,10 +278,4 @@ def _fitting(config: RunConfig, source: DataSource) -> RunConfig:
 def _warn_once() -> None:
     if "autoregressive" not in _said:
         _said.add("autoregressive")
-        warnings.warn(
-            "SimpleDiscreteDiffusion is no diffusion: it is an autoregressive language "
-            "model, of the kind of GPT-2. CausalLMClassifier is the same under its own "
-            "name, and SimpleMaskedDiffusion is a diffusion",
-            UserWarning,
-            stacklevel=3,
-        )
+        warnings.warn(AUTOREGRESSIVE, UserWarning, stacklevel=3)

@@ -108,13 +108,15 @@ class ClassifyCausal:
         places = mine(documents)
         scores = score(_models(module), [documents[i] for i in places.tolist()])
         found, tokens = everyones(places, scores.log_likelihood, scores.tokens)
+        own = found.gather(1, labels[:, None])
+        nats = -float(own.sum()) / max(1, int(tokens.sum()))
+        if found.shape[1] == 1:  # nothing to tell apart
+            return {"loss": nats, "nats_per_token": nats}
         prior = cast("CausalModule", module).log_prior.double().cpu()
         tau = calibration.fit(log_joint(found, prior), labels, tokens).of(tokens)
         posterior = log_posterior(found, prior, tau)
         accuracy = float((posterior.argmax(1) == labels).double().mean())
         loss = log_loss(posterior, labels)
-        own = found.gather(1, labels[:, None])
-        nats = -float(own.sum()) / max(1, int(tokens.sum()))
         by_bound = self.config.select == "bound"
         return {
             "loss": nats if by_bound else selection(accuracy, loss),

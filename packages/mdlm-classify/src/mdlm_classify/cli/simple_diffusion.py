@@ -5,6 +5,8 @@ The model is autoregressive; see `mdlm_classify.original`.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -59,19 +61,22 @@ def train_simple_diffusion(
         raise UsageError(f"'{output}' already holds a run; choose another --output")
 
     from mdlm_classify.data.texts import read_texts
-    from mdlm_classify.original import SimpleDiscreteDiffusion
+    from mdlm_classify.original import AUTOREGRESSIVE, SimpleDiscreteDiffusion
 
     texts = read_texts(data, text=text, labelled=False).texts
-    model = SimpleDiscreteDiffusion(
-        None if tiny or base_model == NEW else base_model,
-        epochs=epochs,
-        length=length,
-        settings=given,
-        tiny=tiny,
-        device=device or "auto",
-        random_state=seed,
-        verbose=True,
-    )
+    with warnings.catch_warnings():  # said below
+        warnings.simplefilter("ignore", UserWarning)
+        model = SimpleDiscreteDiffusion(
+            None if tiny or base_model == NEW else base_model,
+            epochs=epochs,
+            length=length,
+            settings=given,
+            tiny=tiny,
+            device=device or "auto",
+            random_state=seed,
+            verbose=True,
+        )
+    print(f"note: {AUTOREGRESSIVE}", file=sys.stderr)
     model.train_on_class_data(texts, out=output)
     print(
         f"{output}: learned from {len(texts)} texts; read it with "
