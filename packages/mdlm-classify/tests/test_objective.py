@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mdlm_classify.nn.condition import labelled
-from mdlm_classify.objective import _control, hybrid_loss, meet
+from mdlm_classify.objective import _control, hybrid_loss, meet, thinned
 from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion import masked_cross_entropy
 from mdlm_core.diffusion.corrupt import Corrupted
@@ -164,3 +164,20 @@ def test_a_row_of_rare_classes_counts_more():
     parts = [total([float(i == c) for i in range(3)]) for c in range(3)]
     assert torch.allclose(sum(parts), total([1.0, 1.0, 1.0]), rtol=1e-5)
     assert torch.allclose(total([2.0, 0.0, 0.0]), 2 * parts[0], rtol=1e-5)
+
+
+def test_fewer_scored_tokens_have_the_same_mean():
+    batch = rows(3)
+    corrupted = noised(batch, batch.free, torch.full((1, 1), 1.5))
+    whole = (corrupted.masked * corrupted.weight).sum(1)
+    seen = torch.zeros(3, L)
+    draws = 300
+    for draw in range(draws):
+        few = thinned(corrupted, 2, noise=Noise(draw), rows=torch.arange(3))
+        assert (few.masked.sum(1) == 2).all()
+        assert torch.equal(few.batch.tokens, corrupted.batch.tokens)
+        weights = few.masked * few.weight
+        assert torch.allclose(weights.sum(1), whole)
+        seen += weights / draws
+    assert torch.allclose(seen, corrupted.masked * corrupted.weight, atol=0.5)
+    assert thinned(corrupted, 0, noise=Noise(0), rows=torch.arange(3)) is corrupted

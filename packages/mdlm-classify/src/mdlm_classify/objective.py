@@ -22,7 +22,7 @@ Letters: B rows, K meetings of a row with a class, N hidden positions, C classes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,32 @@ def meet(
     compared = torch.ones_like(met, dtype=torch.bool)
     compared[: len(here)] = known & ~hidden
     return Met(torch.cat(row), met, compared)
+
+
+def thinned(
+    corrupted: Corrupted, most: int, *, noise: Noise, rows: Tensor
+) -> Corrupted:
+    """Return the same canvas with at most `most` hidden tokens of each row scored.
+
+    They are drawn among the hidden ones, and weigh as much more as there are fewer, so
+    that the expectation is the same. The head is most of the work where the vocabulary
+    is large.
+
+    Args:
+        corrupted: B noised rows.
+        most: how many; 0 means all.
+        noise: decides which.
+        rows: ``(B,)`` int64: the rows' numbers in the global batch.
+    """
+    hidden = corrupted.masked
+    if not most or int(hidden.sum(1).max()) <= most:
+        return corrupted
+    keys = noise.uniform(rows, hidden.shape[1]).masked_fill(~hidden, 2.0)
+    scored = hidden & (keys.argsort(1).argsort(1) < most)
+    share = hidden.sum(1).clamp(min=1) / scored.sum(1).clamp(min=1)
+    return replace(
+        corrupted, masked=scored, weight=corrupted.weight * share[:, None].float()
+    )
 
 
 def hybrid_loss(

@@ -25,7 +25,7 @@ from .counts import log_frequencies
 from .held_out import labels_of as names_of
 from .measured import measure
 from .nn.condition import Conditional, labels_of
-from .objective import hybrid_loss, meet
+from .objective import hybrid_loss, meet, thinned
 from .sample import condition_of, sample_class
 
 
@@ -86,7 +86,9 @@ class ClassConditionalDiffusion(MaskedDiffusion):
         )
         return hybrid_loss(
             backbone,
-            corrupted,
+            thinned(
+                corrupted, config.scored, noise=noise.child("scored"), rows=draw.rows
+            ),
             met,
             log_prior=self.log_prior,
             row_weights=self.row_weights,

@@ -14,7 +14,7 @@ class ClassDiTConfig(DiTConfig):
 
     blocks: int = 2
     """Transformer blocks."""
-    width: int = 128
+    width: int = 64
     """Width of the residual stream."""
     heads: int = 4
     """Attention heads; they divide `width`, and a head's size is even."""

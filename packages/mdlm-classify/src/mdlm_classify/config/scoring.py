@@ -19,6 +19,9 @@ class ScoringConfig:
     probability proportional to k^-size_power."""
     size_power: float = 0.5
     """See `estimator`."""
+    control: float = 1.0
+    """How much of a token's value in a text that is all hidden is a control variate,
+    which leaves only what the context changes to the draws; 0 is none."""
     rule: Literal["auto", "fixed", "sequential", "halving"] = "auto"
     """When to stop: after `max_draws`; when the best class leads by `z` standard
     errors; or with the worse half of the classes left out each round. auto is halving
@@ -39,7 +42,7 @@ class ScoringConfig:
     def __post_init__(self) -> None:
         at_least(2, "scoring", self, "start_draws", "max_draws")
         at_least(1, "scoring", self, "tokens_at_once")
-        at_least(0, "scoring", self, "size_power", "z")
+        at_least(0, "scoring", self, "size_power", "control", "z")
         require(
             self.start_draws <= self.max_draws,
             f"scoring.start_draws is {self.start_draws}; it must be at most "

@@ -27,6 +27,8 @@ class ClassifyConfig:
     """Weight of -log p(class | text) in the loss; 0 is purely generative."""
     contrast: int = 7
     """Other classes that a row is compared with, at most."""
+    scored: int = 32
+    """Hidden tokens of a row that go through the head, at most; 0 means all."""
     class_weights: Literal["none", "balanced"] = "none"
     """Whether rows of rare classes count more."""
     select: Literal["accuracy", "log-loss", "bound"] = "accuracy"
@@ -47,7 +49,9 @@ class ClassifyConfig:
             f"task.smoothing is {self.smoothing}; it must be positive, because a class "
             f"without a word would have probability zero",
         )
-        at_least(0, "task", self, "discriminative", "eval_rows", "sample_count")
+        at_least(
+            0, "task", self, "discriminative", "eval_rows", "sample_count", "scored"
+        )
         at_least(1, "task", self, "contrast")
         at_least(2, "task", self, "eval_draws")
         share("task", self, "null_share")
