@@ -23,7 +23,6 @@ _WHERE = {
     "SimpleMaskedDiffusion": "simple",
     "TextClassifier": "face",
     "compare": "compare",
-    "finish_run": "saved",
     "load_classifier": "saved",
     "read_texts": "data.texts",
 }

@@ -64,6 +64,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _log_posterior(self, texts: list[str]) -> NDArray[np.float64]:
         """Return log p(class | text) ``(N, C)``, in the order of `classes_`."""
 
+    def _check(self, names: tuple[str, ...]) -> None:
+        """Refuse parameters that cannot work, before anything is learned."""
+
     def _calibrate(self, held_out: LabelledTexts) -> None:
         """Fit what turns scores into probabilities, on texts not learned from."""
 
@@ -114,6 +117,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         else:
             calibrate = False
         more = [] if unlabelled is None else self._texts(unlabelled, "unlabelled")
+        self._check(names)
         self.classes_ = classes
         self.class_count_ = _count(train, names)
         self._learn(train, held_out, names, more)

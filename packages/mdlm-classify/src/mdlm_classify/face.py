@@ -132,6 +132,9 @@ class GenerativeClassifier(TextClassifier):
         self.prior = prior
         return self
 
+    def _check(self, names: tuple[str, ...]) -> None:
+        class_prior(self.prior, names, torch.ones(len(names)))
+
     def _log_prior(self, prior: str | Mapping[Any, float]) -> torch.Tensor:
         """Return the log prior ``(C,)`` in the order of the model."""
         sizes = dict(zip(names_of(self.classes_), self.class_count_, strict=True))

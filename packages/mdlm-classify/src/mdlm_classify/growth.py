@@ -7,8 +7,11 @@ Lafferty, SIGIR 2001): with n_v of n tokens and u the model's own unigram law,
 
     p(v | new class) = (n_v + m u_v) / (n + m),   m = smoothing * (V - 1).
 
-They are then trained alone: every other weight stays as it is, bit for bit, and so do
-the likelihoods of the other classes. Letters: N texts, C classes, V vocabulary.
+They are then trained alone: every other weight stays as it is, bit for bit, and the
+likelihoods of the other classes up to rounding. Texts held out decide when it is
+enough, which may be at the start.
+
+Letters: N texts, C classes, V vocabulary.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ from .training import Trained, fitting, train_run
 def grow(
     trained: Trained,
     texts: LabelledTexts,
+    held_out: LabelledTexts,
     labels: Sequence[str],
     sizes: Sequence[int],
     *,
@@ -56,6 +60,7 @@ def grow(
     Args:
         trained: the model.
         texts: N texts.
+        held_out: texts to choose a checkpoint by, if `alone`; they may be the same.
         labels: the classes of the model in their order, then new ones.
         sizes: ``(C,)`` all texts that the model will have learned from.
         alone: whether nothing is trained but what is new.
@@ -75,7 +80,7 @@ def grow(
         trained.config, labels, alone=alone, compare=compare, epochs=epochs
     )
     data = cast("LabelledTextConfig", config.data.config)
-    source = source_of(texts, labels, trained.tokenizer, data)
+    source = source_of(texts, held_out, labels, trained.tokenizer, data)
     task = Growth(
         cast("ClassifyConfig", config.task.config),
         run=config,
@@ -91,7 +96,7 @@ def grow(
             source=source,
             task=task,
             device=device,
-            checkpoint="last",
+            checkpoint="best" if alone else "last",
             verbose=verbose,
         )
     return replace(
@@ -215,16 +220,16 @@ def unigram(backbone: Conditional) -> Tensor | None:
 
 def source_of(
     texts: LabelledTexts,
+    held_out: LabelledTexts,
     labels: Sequence[str],
     tokenizer: Tokenizer,
     config: LabelledTextConfig,
 ) -> LabelledSource:
     """Return texts as a source; not every class needs a text.
 
-    They are also what is held out: nothing is chosen by them.
-
     Args:
         texts: N texts.
+        held_out: texts to measure on.
         labels: all classes, in the order of the model.
         tokenizer: the one of the model.
         config: for the length of rows.
@@ -232,28 +237,31 @@ def source_of(
     Raises:
         DataError: if no text has a token.
     """
-    assert texts.labels is not None
     index = {name: number for number, name in enumerate(labels)}
-    pairs = [
-        (ids, index[label])
-        for ids, label in zip(
-            encode_all(tokenizer, texts.texts), texts.labels, strict=True
+
+    def rows(texts: LabelledTexts) -> Rows:
+        assert texts.labels is not None
+        ids = encode_all(tokenizer, texts.texts)
+        codes = [index[label] for label in texts.labels]
+        known = [(found, code) for found, code in zip(ids, codes, strict=True) if found]
+        return Rows.cut(
+            [found for found, _ in known],
+            np.array([code for _, code in known], dtype=np.int64),
+            config.length,
         )
-        if ids
-    ]
-    if not pairs:
+
+    train, held = rows(texts), rows(held_out)
+    if not len(train):
         raise DataError(
             f"none of the {len(texts)} texts has a token, so that there is nothing to "
             f"learn from"
         )
-    codes = np.array([code for _, code in pairs], dtype=np.int64)
-    rows = Rows.cut([ids for ids, _ in pairs], codes, config.length)
+    splits = {"train": train, "validation": held if len(held) else train}
     none = Rows.cut([], np.zeros(0, dtype=np.int64), config.length)
-    card = {"texts": len(pairs), "labels": list(labels)}
-    prepared = Prepared(
-        tokenizer, tuple(labels), {"train": rows, "validation": rows}, none, card
+    card = {"texts": train.texts, "labels": list(labels)}
+    return LabelledSource(
+        Prepared(tokenizer, tuple(labels), splits, none, card), config
     )
-    return LabelledSource(prepared, config)
 
 
 def settings_of(
@@ -266,8 +274,8 @@ def settings_of(
 ) -> RunConfig:
     """Return the settings of learning on.
 
-    The last weights are taken, nothing is measured on the way, and weights do not
-    decay.
+    New classes alone are learned without warm-up, and are measured at the start too;
+    all weights learn to the end. Weights do not decay.
 
     Args:
         run: the settings of the model.
@@ -287,8 +295,8 @@ def settings_of(
                 warm_start="",
                 null_share=0.0 if alone else task.null_share,
                 discriminative=task.discriminative if compare else 0.0,
+                select=task.select if compare else "bound",
                 sample_count=0,
-                eval_rows=1,
             ),
         ),
         data=replace(
@@ -300,10 +308,11 @@ def settings_of(
             weight_decay=0.0,
             compile=False,
             epochs=run.train.epochs if epochs is None else epochs,
-            eval_start=False,
-            eval_every=0,
-            patience=0,
+            warmup=0 if alone else run.train.warmup,
+            eval_start=alone,
+            eval_every=run.train.eval_every if alone else 0,
             save_every=0,
+            patience=run.train.patience if alone else 0,
             sample_every=0,
         ),
     )

@@ -105,6 +105,10 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
         }
         return {path: value for path, value in given.items() if value is not None}
 
+    def _check(self, names: tuple[str, ...]) -> None:
+        super()._check(names)
+        scoring_config(self.draws, self.scoring)
+
     def _use(self, trained: Trained, names: tuple[str, ...]) -> None:
         self.model_ = Predictor(
             labels=names,
@@ -129,19 +133,20 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
         """Learn on from N more texts; a class that is new is added.
 
         The first call is `fit`. Later, a new class starts at the counts of its texts
-        and is trained alone: the likelihoods of the others stay as they are, bit for
-        bit. The temperature stays too; `recalibrate` fits it again. A prior that was
-        given by number keeps its proportions, and a new class gets its share of all
-        texts.
+        and is trained alone: no weight of the others changes, and their likelihoods
+        stay as they are, up to rounding. The temperature stays too; `recalibrate` fits
+        it again. A prior that was given by number keeps its proportions, and a new
+        class gets its share of all texts.
 
         Args:
             X: texts.
             y: their classes.
             classes: all classes that may occur, for a check; in the first call each of
                 them needs a text.
-            learn: "new" trains new classes alone, and texts of the others are there
-                for comparison; "all" trains everything, and forgets what the new
-                texts do not show; "auto" is "new" if there is a new class.
+            learn: "new" trains new classes alone, with `validation_fraction` held out
+                to know when to stop, and texts of the others for comparison; "all"
+                trains everything, and forgets what these texts do not show; "auto" is
+                "new" if there is a new class.
             epochs: passes over the texts; None for those of `fit`.
 
         Raises:
@@ -164,20 +169,24 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
             raise ValueError(
                 'learn is "new", but each of these classes is known; use "all"'
             )
+        more = LabelledTexts.of(texts, map(str, labels.tolist()), name="X")
+        alone = bool(new) and learn != "all"
+        more, held_out = self._some_held_out(more) if alone else (more, more)
         counted = dict.fromkeys(names, 0)
         counted |= dict(
             zip(names_of(self.classes_), self.class_count_.tolist(), strict=True)
         )
-        for label in labels.tolist():
-            counted[str(label)] += 1
+        for name in more.labels or ():
+            counted[name] += 1
         order = (*old, *new)
         sizes = [counted[name] for name in order]
         self.trained_ = grow(
             self.trained_,
-            LabelledTexts.of(texts, map(str, labels.tolist()), name="X"),
+            more,
+            held_out,
             order,
             sizes,
-            alone=bool(new) and learn != "all",
+            alone=alone,
             epochs=epochs,
             device=self.device,
             verbose=self.verbose,
@@ -187,6 +196,15 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
         self.class_count_ = np.array([counted[name] for name in names], dtype=np.int64)
         self._extend(order, torch.tensor(sizes))
         return self
+
+    def _some_held_out(
+        self, texts: LabelledTexts
+    ) -> tuple[LabelledTexts, LabelledTexts]:
+        """Return what to learn from and to choose by: the same if there is little."""
+        found = list(texts.labels or ())
+        if not self.validation_fraction or len(set(found)) == len(found):
+            return texts, texts
+        return self._split(texts)
 
     def _extend(self, order: tuple[str, ...], sizes: torch.Tensor) -> None:
         """Take the model that has grown, and priors for its new classes."""

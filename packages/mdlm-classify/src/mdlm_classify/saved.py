@@ -37,7 +37,6 @@ from mdlm_core.train.runs import LoadedRun, load_run
 from mdlm_core.train.state import collect, named_tensors
 
 if TYPE_CHECKING:
-    from .predictor import Progress
     from .training import Trained, TrainedByRun
 
 CARD = "classifier.json"
@@ -165,51 +164,17 @@ def _card_of(run: LoadedRun) -> Card:
             f"'{run.folder}' is no classifier: its task is {task}, and it has "
             f"{len(labels)} classes; train one with mdlm classify train"
         )
-    sizes = cast("Any", run.source).class_sizes()
+    try:
+        counted = run.data["splits"]["train"]["texts_per_class"]
+        sizes = tuple(int(counted[name]) for name in labels)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"'{RunFolder(run.folder).data}' does not say how many texts each class "
+            f"has, which the prior is made of; train again"
+        ) from error
     return Card(
-        kind=kinds[task],
-        classes=tuple(sorted(labels)),
-        labels=labels,
-        sizes=tuple(sizes.tolist()),
+        kind=kinds[task], classes=tuple(sorted(labels)), labels=labels, sizes=sizes
     )
-
-
-def finish_run(
-    run: Path | str,
-    *,
-    device: str = "auto",
-    prior: Any = "empirical",
-    calibrate: bool = True,
-    progress: Progress | None = None,
-) -> Any:
-    """Make a classifier of a run that `mdlm train` left: prior and calibration.
-
-    The temperature is fitted on the texts that the run held out. The folder gets a
-    ``classifier.json``.
-
-    Args:
-        run: the folder.
-        device: "auto" takes a GPU if there is one.
-        prior: "empirical", "uniform", or the probability of each class.
-        calibrate: whether to fit the temperature.
-        progress: told how far scoring is.
-
-    Returns:
-        The classifier.
-    """
-    from .face import GenerativeClassifier
-
-    loaded = load_run(run, device=device)
-    card = _card_of(loaded)
-    kind = cast("type[TrainedByRun]", KINDS[card.kind].load())
-    classifier = kind.of_run(loaded, card)
-    if isinstance(classifier, GenerativeClassifier):
-        classifier.set_prior(prior)
-        if calibrate:
-            documents, codes = cast("Any", loaded.source).documents("validation")
-            classifier.recalibrate_on(documents, codes, progress=progress)
-    classifier.card().save(Path(run))
-    return classifier
 
 
 # ---- a folder for what is in memory -----------------------------------------
@@ -263,7 +228,6 @@ __all__ = [
     "CARD",
     "KINDS",
     "Card",
-    "finish_run",
     "json_classes",
     "load_classifier",
     "read_card",

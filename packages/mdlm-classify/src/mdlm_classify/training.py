@@ -25,6 +25,7 @@ from torch import nn
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import RunConfig, resolve
 from mdlm_core.protocols import DataSource, Schedule, Task, Tokenizer
+from mdlm_core.train.devices import choose_device
 from mdlm_core.train.runs import LoadedRun, load_run
 from mdlm_core.train.start import train as start
 
@@ -143,6 +144,7 @@ class TrainedByRun:
             keep: whether texts are held out that are also learned from.
         """
         given = {
+            **self._repeatable(),
             **self._assignments(),
             **({"data.duplicates": "keep"} if keep else {}),
             **(self.settings or {}),
@@ -154,6 +156,11 @@ class TrainedByRun:
         return resolve(
             load_catalog(), preset=self.preset, sets=sets, tiny=self.tiny
         ).config
+
+    def _repeatable(self) -> dict[str, Any]:
+        """Return what makes a run on a CPU repeatable: no precision by stopwatch."""
+        cpu = choose_device(self.device).type == "cpu"
+        return {"train.precision": "fp32"} if cpu else {}
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
