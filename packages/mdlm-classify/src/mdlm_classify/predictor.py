@@ -47,10 +47,11 @@ class LikelihoodModel(ABC):
         """``(C,)`` float64: the prior in force."""
         return self.log_prior if self.log_new_prior is None else self.log_new_prior
 
+    @abstractmethod
     def documents(self, texts: Sequence[str], *, gaps: bool = False) -> list[Document]:
         """Return texts as the model reads them; see `scores` for `gaps`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score_documents(
         self,
         documents: Sequence[Document],
@@ -59,7 +60,6 @@ class LikelihoodModel(ABC):
         progress: Progress | None = None,
     ) -> Scores:
         """Return log p(text | class) for what `documents` returned; see `scores`."""
-        raise NotImplementedError
 
     def scores(
         self,
