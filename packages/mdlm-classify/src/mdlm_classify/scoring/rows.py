@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mdlm_classify.config import ScoringConfig
 from mdlm_classify.data.document import Document
@@ -135,19 +135,20 @@ def jobs_of(windows: Windows, active: Tensor, *, draws: int, orders: bool) -> Jo
 class Evaluated:
     """Some jobs that went through the model together."""
 
-    jobs: slice
     window: Tensor
     """``(J',)`` int64."""
     draw: Tensor
     """``(J',)`` int64."""
     column: Tensor
     """``(J',)`` int64."""
-    scored: Tensor
-    """``(J', L')`` bool."""
     weight: Tensor
     """``(J',)`` float64."""
     nll: Tensor
     """``(N,)`` float64: -log p of the scored tokens in row-major order."""
+    row: Tensor
+    """``(N,)`` int64: which of the J' each token belongs to."""
+    position: Tensor
+    """``(N,)`` int64: its place in the window."""
 
 
 def evaluate(
@@ -160,6 +161,7 @@ def evaluate(
     draws: int,
     settings: ScoringConfig,
     schedule: Schedule | None,
+    whole: bool = False,
 ) -> Iterator[Evaluated]:
     """Send jobs through the model, ``settings.tokens_at_once`` tokens at a time.
 
@@ -174,6 +176,7 @@ def evaluate(
         draws: draws of this round, one from each part of a partition.
         settings: the estimator.
         schedule: see `likelihood.exact_counts`.
+        whole: whether all tokens are hidden and scored, instead of a draw.
     """
     lengths = windows.lengths[jobs.window.cpu()][jobs.unit.cpu()]
     for part in _parts(lengths, settings.tokens_at_once):
@@ -188,27 +191,38 @@ def evaluate(
         window, longest = jobs.window[unit], int(lengths[part][-1])
         ids = _ids(windows, window, first + jobs.draw[unit], salt)
         clean = _batch(windows, window, longest, ids)
-        hidden = _hide(
-            clean,
-            draw=jobs.draw[unit],
-            draws=draws,
-            known=jobs.known[unit],
-            mask_id=backbone.mask_id,
-            settings=settings,
-            schedule=schedule,
+        hidden = (
+            hide_by_count(
+                clean,
+                torch.ones_like(unit, dtype=torch.float64),
+                noise=Noise(0),
+                mask_id=backbone.mask_id,
+                schedule=schedule,
+            )
+            if whole
+            else _hide(
+                clean,
+                draw=jobs.draw[unit],
+                draws=draws,
+                known=jobs.known[unit],
+                mask_id=backbone.mask_id,
+                settings=settings,
+                schedule=schedule,
+            )
         )
         spread = MaskDraw(
             hidden.masked[row], hidden.scored[row], hidden.weight[row], hidden.t[row]
         )
         batch = labelled(clean.select(row), labels[column])
+        scored_row, position = spread.scored.nonzero().unbind(1)
         yield Evaluated(
-            jobs=part,
             window=window[row],
             draw=jobs.draw[unit][row],
             column=column,
-            scored=spread.scored,
             weight=spread.weight,
             nll=token_nll(backbone, batch, spread).double(),
+            row=scored_row,
+            position=position,
         )
 
 
@@ -272,3 +286,16 @@ def _parts(lengths: Tensor, tokens: int) -> Iterator[slice]:
             low, high = (middle, high) if fits else (low, middle - 1)
         yield slice(start, low)
         start = low
+
+
+def device_of(
+    backbone: Backbone, device: torch.device | str | None = None
+) -> torch.device:
+    """Return `device`, or where the backbone's weights are if it is not given."""
+    if device is not None:
+        return torch.device(device)
+    if isinstance(backbone, nn.Module):
+        first = next(backbone.parameters(), None)
+        if first is not None:
+            return first.device
+    return torch.device("cpu")

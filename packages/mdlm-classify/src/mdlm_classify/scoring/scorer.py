@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mdlm_classify.config import ScoringConfig
 from mdlm_classify.data.document import Document
@@ -17,9 +17,13 @@ from mdlm_core.diffusion.draws import measuring
 from mdlm_core.errors import DataError, UsageError
 from mdlm_core.protocols import Backbone, Schedule
 
-from .rows import Windows, evaluate, jobs_of, windows_of
+from .control import Control, control_of
+from .rows import Windows, device_of, evaluate, jobs_of, windows_of
 from .rules import Round, rounds, rule_of, standing, still_kept
 from .scores import Scores
+from .tokens import token_values
+
+__all__ = ["Progress", "score", "token_values"]
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
@@ -64,7 +68,7 @@ def score(
         DataError: if the model gives something that is no log-probability.
     """
     prior = _checked_prior(log_prior, classes)
-    where = _device(backbone, device)
+    where = device_of(backbone, device)
     labels = torch.tensor([*range(classes), *([NULL] if null else [])], device=where)
     # texts of one length stay together, so that little is padded
     lengths = [max(map(len, document.windows), default=0) for document in documents]
@@ -106,15 +110,26 @@ def _score_group(
     tokens = torch.zeros(texts, dtype=torch.int64)
     tokens.index_add_(0, windows.owner.cpu(), windows.free.cpu())
     rule = rule_of(settings, classes)
-    stratified = settings.estimator != "any-order"
     kept = torch.ones(texts, classes, dtype=torch.bool)
     undecided = tokens > 0
+    control = control_of(
+        backbone,
+        windows,
+        texts=texts,
+        labels=labels,
+        settings=settings,
+        schedule=schedule,
+    )
+    owner = windows.owner.cpu()
     evaluations = torch.zeros(texts, dtype=torch.int64)
+    evaluations.index_add_(0, owner, control.evaluations.cpu())
+    known = torch.zeros(texts, len(labels), dtype=torch.float64)
+    known.index_add_(0, owner, -control.values.sum(2).cpu())
     null_sum = torch.zeros(texts, dtype=torch.float64)
     null_draws = torch.zeros(texts, dtype=torch.int64)
     done: list[Round] = []
     first = 0
-    now = standing(done, kept, prior, stratified=stratified)
+    now = standing(done, kept, prior)
     for draws in rounds(settings):
         active = kept & undecided[:, None]
         if null:
@@ -122,6 +137,7 @@ def _score_group(
         values, cost = _draw(
             backbone,
             windows,
+            control,
             active,
             labels=labels,
             first=first,
@@ -130,11 +146,12 @@ def _score_group(
             schedule=schedule,
         )
         evaluations += cost
+        values += known[:, None]
         done.append(Round(values[..., :classes], active[:, :classes]))
         if null:
-            null_sum += values[..., classes].sum(1)
+            null_sum += values[..., classes].sum(1) * undecided
             null_draws += draws * undecided
-        now = standing(done, kept, prior, stratified=stratified)
+        now = standing(done, kept, prior)
         stays = still_kept(now, kept, prior, rule=rule, z=settings.z)
         kept = torch.where(undecided[:, None], stays, kept)
         undecided = undecided & (kept.sum(1) > 1)
@@ -155,6 +172,7 @@ def _score_group(
 def _draw(
     backbone: Backbone,
     windows: Windows,
+    control: Control,
     active: Tensor,
     *,
     labels: Tensor,
@@ -163,7 +181,7 @@ def _draw(
     settings: ScoringConfig,
     schedule: Schedule | None,
 ) -> tuple[Tensor, Tensor]:
-    """Return ``(T, draws, K)`` draws of log p, and ``(T,)`` the rows evaluated."""
+    """Return ``(T, draws, K)`` of what `control` leaves, and the cost ``(T,)``."""
     where = labels.device
     jobs = jobs_of(
         windows,
@@ -185,7 +203,7 @@ def _draw(
         schedule=schedule,
     ):
         nats = torch.zeros(len(part.window), dtype=torch.float64, device=where)
-        nats.index_add_(0, part.scored.nonzero()[:, 0], part.nll)
+        nats.index_add_(0, part.row, control.rest(part))
         at = (windows.owner[part.window], part.draw, part.column)
         values.index_put_(at, -nats * part.weight, accumulate=True)
     if not bool(torch.isfinite(values).all()):
@@ -195,80 +213,6 @@ def _draw(
         )
     owner = windows.owner[jobs.window[jobs.unit]].cpu()
     return values.cpu(), torch.bincount(owner, minlength=len(active))
-
-
-def token_values(
-    backbone: Backbone,
-    document: Document,
-    *,
-    labels: Sequence[int],
-    draws: int,
-    settings: ScoringConfig,
-    schedule: Schedule | None = None,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    """Return what each token adds to log p(text | class) over the first `draws` draws.
-
-    The sum over tokens of the difference between two classes is their log-ratio. It is
-    the one of `score` if one of them is the best class there, and `draws` what the
-    other one had.
-
-    Args:
-        backbone: the denoiser.
-        document: the text.
-        labels: the classes, -1 for none.
-        draws: how many; those of some whole rounds.
-        settings: as for `score`.
-        schedule: as for `score`.
-        device: as for `score`.
-
-    Returns:
-        ``(len(labels), L)`` float64 over all windows, one after the other, 0 at gaps.
-
-    Raises:
-        UsageError: if `draws` is not that of some rounds.
-    """
-    where = _device(backbone, device)
-    windows = windows_of([document], mask_id=backbone.mask_id, device=where)
-    starts = torch.tensor([0, *map(len, document.windows)]).cumsum(0)
-    total = torch.zeros(len(labels), int(starts[-1]), dtype=torch.float64)
-    if not len(windows):
-        return total
-    columns = torch.tensor(list(labels), device=where)
-    active = torch.ones(1, len(labels), dtype=torch.bool, device=where)
-    orders = settings.estimator == "any-order"
-    first = 0
-    with measuring(backbone), torch.autocast(where.type, enabled=False):
-        for size in _rounds_up_to(draws, settings):
-            for part in evaluate(
-                backbone,
-                windows,
-                jobs_of(windows, active, draws=size, orders=orders),
-                labels=columns,
-                first=first,
-                draws=size,
-                settings=settings,
-                schedule=schedule,
-            ):
-                row, position = part.scored.nonzero().cpu().unbind(1)
-                window = windows.place[part.window].cpu()[row]
-                at = (part.column.cpu()[row], starts[window] + position)
-                worth = -(part.nll.cpu() * part.weight.cpu()[row])
-                total.index_put_(at, worth, accumulate=True)
-            first += size
-    return total / draws
-
-
-def _rounds_up_to(draws: int, settings: ScoringConfig) -> list[int]:
-    sizes, seen = rounds(settings), [0]
-    for size in sizes:
-        seen.append(seen[-1] + size)
-    if draws not in seen[1:]:
-        raise UsageError(
-            f"draws is {draws}; a text has had {', '.join(map(str, seen[1:]))} draws "
-            f"after a round"
-        )
-    return list(sizes[: seen.index(draws)])
 
 
 def _groups(
@@ -309,16 +253,6 @@ def _nothing(classes: int, null: bool) -> Scores:
         kept=none.bool(),
         null=none.sum(1) if null else None,
     )
-
-
-def _device(backbone: Backbone, device: torch.device | str | None) -> torch.device:
-    if device is not None:
-        return torch.device(device)
-    if isinstance(backbone, nn.Module):
-        first = next(backbone.parameters(), None)
-        if first is not None:
-            return first.device
-    return torch.device("cpu")
 
 
 def _checked_prior(log_prior: Tensor | None, classes: int) -> Tensor:
