@@ -368,8 +368,9 @@ def test_docstrings_are_labelled_by_topic(tmp_path: Path) -> None:
 
     twelve = " ".join(WORDS[:12])
     many = [f"number {i} {twelve}" for i in range(450)]
-    module(tmp_path / "one.py", [*many, "too short", many[0], f">>> {twelve}"])
-    module(tmp_path / "two" / "inner.py", [f"text {i} {twelve}" for i in range(25)])
+    module(tmp_path / "one.py", [*many, many[0]])
+    inner = ["too short", f">>> {twelve}", *(f"text {i} {twelve}" for i in range(25))]
+    module(tmp_path / "two" / "inner.py", inner)
     module(tmp_path / "two" / "test" / "inner.py", [f"test {i} {twelve}" for i in "ab"])
     module(tmp_path / "few.py", [f"few {twelve}"])
     (tmp_path / "two" / "broken.py").write_text("def")
@@ -377,7 +378,7 @@ def test_docstrings_are_labelled_by_topic(tmp_path: Path) -> None:
     found = collect(tmp_path, topics)
     assert Counter(topic for _, topic, _ in found) == {"one": 400, "two": 25}
     assert len({text for text, _, _ in found}) == 425
-    assert found[-1] == (f"text 24 {twelve}", "two", "'two/inner.py', docstring 24")
+    assert found[-1] == (f"text 24 {twelve}", "two", "'two/inner.py', docstring 26")
     with pytest.raises(DataError, match="no docstrings of several topics"):
         collect(tmp_path, {"one": "one", "few": "few"})
 

@@ -6,68 +6,25 @@ text or a label may be.
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mdlm_classify.config.data import Format
 from mdlm_core.data.files import find_files, read_lines, read_text
 from mdlm_core.errors import DataError
 
-from .labels import listed, near
-
-Record = tuple[object, object, str]
-"""A text, a label (None where there is none), and where they stand."""
+from .columns import Columns, Record
+from .labels import listed
+from .tables import read_csv, read_tsv
 
 _SUFFIXES = {"csv": ".csv", "tsv": ".tsv", "jsonl": ".jsonl"}
 _PACKED = ("", ".gz", ".xz")
 _CLASS_FILE = re.compile(r"(?:(?P<split>.+)_)?class_(?P<label>.+?)\.json(\.gz|\.xz)?$")
 _SAVED = ("state.json", "dataset_dict.json")
-_LONGEST = 2**31 - 1
 _HUB_NAME = re.compile(r"[\w-]+(?:\.[\w-]+)*(?:/[\w.-]+)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What is read of a row."""
-
-    text: str
-    """One column, or several joined with +."""
-    label: str | None
-    """None if there are no labels."""
-    subset: str = ""
-    split: str = "train"
-
-    def found_in(self, names: Sequence[str], where: str) -> tuple[list[str], str]:
-        """Return the columns of the text, and of the label ("" for none).
-
-        Raises:
-            DataError: if one is missing; the message lists those that are there.
-        """
-        parts = [self.text] if self.text in names else self.text.split("+")
-        for part, setting in [(p, "text") for p in parts] + [(self.label, "label")]:
-            if part is not None and part not in names:
-                raise DataError(
-                    f"{where} has no column '{part}'{near(part, names)}; its columns "
-                    f"are {listed(names)}; name one with data.{setting}"
-                    f"{_separator(names)}"
-                )
-        return parts, self.label or ""
-
-
-def _separator(names: Sequence[str]) -> str:
-    if len(names) == 1:
-        for mark, name in ((";", "semicolons"), ("\t", "tabs")):
-            if mark in names[0]:
-                way = "as .tsv" if mark == "\t" else "with commas"
-                return f" (it seems to be divided by {name}; save it {way})"
-    return ""
 
 
 def reader(
@@ -89,7 +46,7 @@ def reader(
         return lambda columns: _read_classes(path, columns)
     if kind == "txt":
         return lambda columns: _read_plain(path)
-    read = {"csv": _read_csv, "tsv": _read_tsv, "jsonl": _read_jsonl}[kind]
+    read = {"csv": read_csv, "tsv": read_tsv, "jsonl": _read_jsonl}[kind]
     endings = tuple(_SUFFIXES[kind] + packed for packed in _PACKED)
 
     def files(columns: Columns) -> Iterator[Record]:
@@ -147,81 +104,6 @@ def _by_name(name: str) -> str:
     ending = Path(name).suffix.lower()
     kinds = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
     return {**kinds, ".txt": "txt"}.get(ending, "")
-
-
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    limit = csv.field_size_limit(_LONGEST)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _read_csv(path: Path, columns: Columns) -> Iterator[Record]:
-    rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    return _table(path, columns, _csv_rows(path, rows))
-
-
-def _csv_rows(path: Path, rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line in which each row begins, and its cells."""
-    line = 1
-    while True:
-        try:
-            with _long_fields():
-                row = next(rows, None)
-        except csv.Error as error:
-            raise DataError(
-                f"'{path}', line {line}: the row that begins here is no csv: {error}; "
-                "a text with a comma, a quote or a line end stands in double quotes, "
-                "and a quote inside is doubled"
-            ) from None
-        if row is None:
-            return
-        yield line, row
-        line = rows.line_num + 1  # type: ignore[attr-defined]
-
-
-def _read_tsv(path: Path, columns: Columns) -> Iterator[Record]:
-    lines = read_text(path).split("\n")
-    rows = (
-        (number, [_unquoted(cell) for cell in line.removesuffix("\r").split("\t")])
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    )
-    return _table(path, columns, rows)
-
-
-def _unquoted(cell: str) -> str:
-    """Return a cell without the quotes around all of it, if they are csv's."""
-    inside = cell[1:-1]
-    quoted = len(cell) > 1 and cell[0] == cell[-1] == '"'
-    if quoted and '"' not in inside.replace('""', ""):
-        return inside.replace('""', '"')
-    return cell
-
-
-def _table(
-    path: Path, columns: Columns, rows: Iterator[tuple[int, list[str]]]
-) -> Iterator[Record]:
-    rows = ((line, row) for line, row in rows if row)
-    _, head = next(rows, (0, []))
-    twice = next((name for name in head if head.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"'{path}', line 1: the column '{twice}' stands twice")
-    parts, label = columns.found_in(head, f"'{path}', line 1,")
-    places = [head.index(part) for part in parts]
-    of_label = head.index(label) if label else None
-    for line, row in rows:
-        where = f"'{path}', line {line}"
-        if len(row) != len(head):
-            raise DataError(
-                f"{where}: there are {len(row)} cells, and the first line names "
-                f"{len(head)} columns; a text with a separator or a line end in it "
-                "stands in double quotes, in a .csv"
-            )
-        text = "\n".join(row[place] for place in places)
-        yield text, None if of_label is None else row[of_label], where
 
 
 def _read_jsonl(path: Path, columns: Columns) -> Iterator[Record]:

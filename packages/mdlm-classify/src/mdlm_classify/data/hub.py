@@ -10,7 +10,7 @@ from mdlm_core.data.hub import quiet
 from mdlm_core.data.hugging_face import load_rows
 from mdlm_core.errors import DataError
 
-from .formats import Columns, Record
+from .columns import Columns, Record
 
 
 def read_hub(path: str, columns: Columns) -> Iterator[Record]:

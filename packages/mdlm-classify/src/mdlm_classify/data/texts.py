@@ -19,7 +19,7 @@ from mdlm_core.data.tokenizers import utf8
 from mdlm_core.errors import ConfigError, DataError
 
 from . import formats
-from .formats import Columns, Record
+from .columns import Columns, Record
 from .labels import label_of, renamed
 
 _TAG = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]*>", re.DOTALL)
