@@ -6,8 +6,11 @@ import typer
 
 from .calibrate import calibrate
 from .compare import compare
+from .edit import edit
 from .evaluate import evaluate
+from .explain import explain
 from .predict import predict
+from .sample import sample
 from .simple_diffusion import train_simple_diffusion
 from .train import train
 
@@ -23,5 +26,8 @@ app.command("train")(train)
 app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
+app.command("explain")(explain)
+app.command("sample")(sample)
+app.command("edit")(edit)
 app.command("compare")(compare)
 app.command("train-simple-diffusion")(train_simple_diffusion)
