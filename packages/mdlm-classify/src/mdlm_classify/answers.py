@@ -131,7 +131,7 @@ def rows(answers: Answers, *, abstain: float | None = None) -> Iterator[dict[str
             None, and `best` has the most probable class.
     """
     logs = answers.log_posterior
-    order = logs.argsort(1, descending=True, stable=True)
+    order = logs.sort(dim=1, descending=True, stable=True).indices
     trusts, flip, scores = answers.trust, answers.flip, answers.scores
     novelty = answers.novelty
     unusual = None if novelty is None else novelty.unusual()

@@ -67,7 +67,7 @@ def evaluate(
         assert isinstance(classifier, GenerativeClassifier)
         chosen = places(len(texts), curve)
         points, reached = _curve(
-            classifier, texts.select(chosen), codes[chosen], answers, chosen
+            classifier, texts.select(chosen), codes[chosen], answers, chosen, progress
         )
     return Evaluation(
         labels=labels,
@@ -108,6 +108,7 @@ def _curve(
     codes: Tensor,
     answers: Answers,
     rows: Sequence[int],
+    progress: Progress | None,
 ) -> tuple[tuple[DrawPoint, ...], DrawPoint]:
     """Return accuracy after 2, 4, 8, ... draws, and what the rule in force reached.
 
@@ -118,9 +119,11 @@ def _curve(
     own = model.scoring
     found = {}
     try:
-        for draws in draws_for(own.max_draws):
+        several = draws_for(own.max_draws)
+        for index, draws in enumerate(several):
             model.scoring = at_draws(own, draws)
-            scored = answer(classifier, texts.texts)
+            part = _part(progress, sum(several[:index]), draws, sum(several))
+            scored = answer(classifier, texts.texts, progress=part)
             shift = answers.log_prior - scored.log_prior
             same = bool((shift == 0).all())
             scored = scored if same else scored.under(answers.log_prior)
@@ -133,6 +136,15 @@ def _curve(
     guess = answers.log_posterior[chosen].argmax(1)
     most = found[max(found)].argmax(1)
     return draws_curve(found, codes), point(used, guess, codes, most)
+
+
+def _part(
+    progress: Progress | None, before: int, share: int, whole: int
+) -> Progress | None:
+    """Return what shows a part of the work as a part of the whole."""
+    if progress is None:
+        return None
+    return lambda done, of: progress(before * of + done * share, whole * of)
 
 
 def at_draws(settings: ScoringConfig, draws: int) -> ScoringConfig:

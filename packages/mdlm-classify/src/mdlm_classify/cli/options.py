@@ -104,7 +104,7 @@ def scoring_of(
     return replace(own, **{k: v for k, v in given.items() if v is not None})
 
 
-def prior_of(text: str) -> str | Mapping[str, float]:
+def prior_of(text: str) -> str | Mapping[object, float]:
     """Return what ``--prior`` says: a name, or a weight for each label.
 
     Weights are ``label=weight`` with commas between, or a JSON object, which a label
@@ -120,7 +120,7 @@ def prior_of(text: str) -> str | Mapping[str, float]:
         return _json_weights(text)
     if "=" not in text:
         return text
-    weights: dict[str, float] = {}
+    weights: dict[object, float] = {}
     for part in text.split(","):
         label, sign, value = (item.strip() for item in part.rpartition("="))
         if not sign or not label:
@@ -145,7 +145,7 @@ def _weight(label: str, value: object) -> float:
         ) from None
 
 
-def _json_weights(text: str) -> dict[str, float]:
+def _json_weights(text: str) -> dict[object, float]:
     try:
         pairs = json.loads(text, object_pairs_hook=list)
     except ValueError as error:
@@ -187,7 +187,7 @@ class Opened:
     config: RunConfig
     facts: dict[str, Any]
     """What ``classifier.json`` says besides; empty without one."""
-    prior: str | Mapping[str, float] | None = None
+    prior: str | Mapping[object, float] | None = None
     """What is still to be done to the posteriors of a model without likelihood."""
 
     @property
@@ -249,7 +249,8 @@ def open_run(
         run, device=device or "auto", checkpoint=checkpoint, weights=weights
     )
     model = getattr(classifier, "model_", None)
-    if own := getattr(model, "scoring", None):
+    own = getattr(model, "scoring", None)
+    if model is not None and own is not None:
         model.scoring = scoring_of(own, **scoring)
     elif asked := [
         name for name, value in scoring.items() if value is not None and name != "seed"

@@ -118,7 +118,10 @@ def predict(
     found = list(rows(answers, abstain=abstain))
     if abstain is not None:
         silent = sum(row["label"] is None for row in found)
-        say(f"{silent:,} of {len(found):,} texts have no label: their trust is below")
+        say(
+            f"without a label, because their trust is below {abstain:g}: {silent:,} of "
+            f"{len(found):,} texts"
+        )
     if out is not None:
         write(out, texts, found, origin=data)
         say(f"{out}: {len(found):,} texts")
@@ -162,10 +165,11 @@ def _notes(answers: Answers, length: int) -> None:
     if answers.scores is None:
         return
     tokens = answers.scores.tokens
+    every = f"of {len(tokens):,} texts"
     if empty := int((tokens == 0).sum()):
-        say(f"note: {empty:,} texts have no known token; they get the prior")
+        say(f"note: no known token, so that they get the prior: {empty:,} {every}")
     if long := int((tokens > length).sum()):
         say(
-            f"note: {long:,} texts are longer than {length} tokens; they are scored in "
-            f"consecutive windows"
+            f"note: longer than {length} tokens, so that they are scored in "
+            f"consecutive windows: {long:,} {every}"
         )

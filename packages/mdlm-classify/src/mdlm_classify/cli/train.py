@@ -170,7 +170,7 @@ def train(
     if test is not None:
         _check_test(test, config)
     if first is not None and not (resume and there):
-        more = BACKGROUND
+        more: tuple[str, ...] = BACKGROUND
         if background_epochs is not None:
             more = (*more, f"train.epochs={background_epochs}")
         _background(plan, first, more, resume=resume, device=device)
