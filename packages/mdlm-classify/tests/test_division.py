@@ -42,7 +42,8 @@ def test_texts_that_are_tested_on_are_not_learned_from() -> None:
 
 
 def test_without_test_texts_a_fifth_of_each_class_is_tested_on() -> None:
-    twice = LabelledTexts.of([*TEXTS.texts, "Text 7"], [*LABELS, "b"])
+    shouted = [text.upper() for text in TEXTS.texts]
+    twice = LabelledTexts.of([*TEXTS.texts, *shouted], LABELS * 2)
     found = divide(twice)
     learned, tested = keys(found)
     assert Counter(found.test.labels) == {"a": 6, "b": 2}
