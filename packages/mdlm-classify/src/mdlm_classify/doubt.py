@@ -27,7 +27,8 @@ def flip_probability(
 
     The estimate of a log-ratio of mean d and standard error s has the other sign with
     probability ``Phi(-|d| / s)`` by the normal law. The sum over the other classes is
-    an upper bound (Boole), at most 1. Exact scores never flip.
+    an upper bound (Boole), at most 1. Exact scores never flip. The errors are estimates
+    themselves: after four draws, flips are somewhat more frequent than this says.
 
     Args:
         log_posterior: ``(N, C)`` log p(c | x); it decides which class is the best, and
