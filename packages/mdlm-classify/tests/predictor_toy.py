@@ -51,7 +51,8 @@ def predictor(*, context=0.05, labels=LABELS, length=8, per_class=False, **scori
         )
         backbone.add_classes(len(labels))
         law = laws().float()
-        backbone.set_biases(law[-1], law[: len(labels)])
+        own = [LABELS.index(name) for name in labels]
+        backbone.set_biases(law[-1], law[own])
         if context:
             for parameter in backbone.parameters():
                 parameter.data += context * torch.randn_like(parameter)

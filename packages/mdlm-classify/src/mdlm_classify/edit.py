@@ -81,8 +81,8 @@ def edit(
     log-ratio of the target and the strongest other class are the most negative; writes
     `candidates` texts there under the target; and goes on with the one that has the
     highest posterior, if that is higher than before. Otherwise more words are hidden.
-    The number of tokens stays the same. The masks with which candidates are compared
-    are not those of the posterior that is reported.
+    Words become words and not marks, and the number of tokens stays the same. The masks
+    with which candidates are compared are not those of the posterior that is reported.
 
     Args:
         predictor: the classifier.
@@ -159,9 +159,7 @@ class _Work:
         self.shown = [word.text for word in self.original]
         self.changed: set[int] = set()
         self.places = [
-            place
-            for place, word in enumerate(self.original)
-            if any(character.isalnum() for character in word.text)
+            place for place, word in enumerate(self.original) if _is_word(word.text)
         ]
         if not self.places:
             raise DataError("the text has no word that could be changed")
@@ -205,7 +203,13 @@ class _Work:
         if not places:
             return None
         other = self.predictor.labels.index(against.other)
-        rows = self._write(places, other, number)
+        rows = [
+            row
+            for row in self._write(places, other, number)
+            if all(map(_is_word, (self._word(row, self.original[p]) for p in places)))
+        ]
+        if not rows:
+            return False
         texts = [self._text(row, places) for row in rows]
         scores = self.predictor.score_documents(
             self.predictor.documents([self.text, *texts]), scoring=self.search
@@ -331,6 +335,11 @@ class _Work:
             Change(place, self.original[place].text, self.shown[place])
             for place in sorted(self.changed)
         )
+
+
+def _is_word(text: str) -> bool:
+    """Return whether it is more than marks."""
+    return any(character.isalnum() for character in text)
 
 
 def _before(text: str, word: Word, now: str) -> str:
