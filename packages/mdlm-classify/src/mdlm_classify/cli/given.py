@@ -19,7 +19,7 @@ GivenTexts = Annotated[
     typer.Option("--text", metavar="TEXT", help="A text; may be repeated."),
 ]
 Rows = Annotated[
-    int, typer.Option("--rows", metavar="N", help="Texts of --data, the first ones.")
+    int, typer.Option("--rows", metavar="N", help="The first texts of --data; 0: all.")
 ]
 
 
