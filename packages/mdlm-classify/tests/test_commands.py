@@ -15,14 +15,14 @@ import torch
 import yaml
 from sklearn.metrics import accuracy_score, log_loss
 
-from mdlm_classify.answers import Answers, answer, rows
+from mdlm_classify.answers import Answers, answer, familiar_of, rows
 from mdlm_classify.calibration import fit
 from mdlm_classify.evaluating import known_texts, places
 from mdlm_classify.posterior import log_joint
 from mdlm_classify.prior import em_prior
 from mdlm_classify.saved import load_classifier
 from mdlm_core.cli import run
-from mdlm_core.errors import UsageError
+from mdlm_core.errors import CheckpointError, UsageError
 
 WORDS = {
     "good": ("fine", "lovely", "bright", "warm", "kind", "clever"),
@@ -428,3 +428,7 @@ def test_a_model_without_a_likelihood_is_told_so(classifier):
 
     with pytest.raises(UsageError, match="no likelihood"):
         answer(Silent(), ["x"], gaps=True)
+    with pytest.raises(UsageError, match="no likelihood"):
+        familiar_of(Silent(), {}, "run")
+    with pytest.raises(CheckpointError, match="mdlm classify calibrate run"):
+        familiar_of(classifier, {}, "run")

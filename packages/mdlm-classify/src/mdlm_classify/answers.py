@@ -5,7 +5,7 @@ Letters: N texts, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,11 @@ from .posterior import with_prior
 from .predictor import Progress
 from .prior import class_prior, em_prior
 from .scoring.scores import Scores
+
+_SILENT = (
+    "a discriminative model has no likelihood: it reads no text with gaps, and does "
+    "not know how usual a text is; use a masked diffusion model"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,10 +103,7 @@ def answer(
     labels = names_of(classifier.classes_)
     if not isinstance(classifier, GenerativeClassifier):
         if gaps or familiar is not None:
-            raise UsageError(
-                "a discriminative model has no likelihood: it reads no text with gaps, "
-                "and does not know how usual a text is; use a masked diffusion model"
-            )
+            raise UsageError(_SILENT)
         counts = torch.from_numpy(classifier.class_count_)
         found = classifier.predict_log_proba(list(texts))
         return Answers(
@@ -165,12 +167,17 @@ def rows(answers: Answers, *, abstain: float | None = None) -> Iterator[dict[str
         yield found
 
 
-def familiar_of(facts: dict[str, Any], run: object) -> Familiar:
-    """Return what ``classifier.json`` says of held-out texts.
+def familiar_of(
+    classifier: TextClassifier, facts: Mapping[str, Any], run: object
+) -> Familiar:
+    """Return what a run's ``classifier.json`` says of usual texts.
 
     Raises:
+        UsageError: if the model has no likelihood.
         CheckpointError: if it says nothing.
     """
+    if not isinstance(classifier, GenerativeClassifier):
+        raise UsageError(_SILENT)
     if facts.get("familiar") is None:
         raise CheckpointError(
             f"'{run}' does not know what usual texts look like; "

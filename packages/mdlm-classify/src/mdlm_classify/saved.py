@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mdlm_core.catalog import load_catalog
+from mdlm_core.catalog import Catalog, load_catalog
 from mdlm_core.config import RunConfig
 from mdlm_core.errors import CheckpointError, UsageError
 from mdlm_core.refs import Ref
@@ -122,6 +122,7 @@ def load_classifier(
     device: str = "auto",
     checkpoint: str | int = "best",
     weights: str = "ema",
+    catalog: Catalog | None = None,
 ) -> Any:
     """Return the classifier of a run folder, ready to predict.
 
@@ -133,13 +134,16 @@ def load_classifier(
         device: "auto" takes a GPU if there is one.
         checkpoint: "best", "last" or the number of a step.
         weights: "ema" or "raw".
+        catalog: where components come from; by default the installed plugins.
 
     Raises:
         ConfigError: if there is no run.
         CheckpointError: if it is damaged, or no classifier.
     """
     card = read_card(run)
-    loaded = load_run(run, device=device, checkpoint=checkpoint, weights=weights)
+    loaded = load_run(
+        run, device=device, checkpoint=checkpoint, weights=weights, catalog=catalog
+    )
     card = card or _card_of(loaded)
     if card.kind not in KINDS:
         raise CheckpointError(

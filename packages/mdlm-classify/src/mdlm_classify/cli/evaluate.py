@@ -114,6 +114,7 @@ def evaluate(
         found = held_out(settings)
     else:
         found = read(data, settings, text=text_column, label=label, split=split)
+    found = spread(found, rows)
     known = known_texts(settings, found) if data is not None else None
     facts: dict[str, Any] = {"run": str(run), "data": data or "held out by the run"}
     facts |= {"checkpoint": checkpoint, "weights": weights}
@@ -130,7 +131,7 @@ def evaluate(
     with Progress("scoring") as progress:
         evaluation = measure(
             opened.classifier,
-            spread(found, rows),
+            found,
             facts=facts,
             moved=opened.moved,
             prior_correction=prior_correction,

@@ -246,7 +246,11 @@ def open_run(
 
     card = read_card(run)
     classifier = load_classifier(
-        run, device=device or "auto", checkpoint=checkpoint, weights=weights
+        run,
+        device=device or "auto",
+        checkpoint=checkpoint,
+        weights=weights,
+        catalog=catalog,
     )
     model = getattr(classifier, "model_", None)
     own = getattr(model, "scoring", None)

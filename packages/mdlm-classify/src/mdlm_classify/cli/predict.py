@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mdlm_core.cli.options import Device, Imports, Json, Out, Seed
 from mdlm_core.errors import UsageError
 
+from .given import GivenTexts, check_sources, given_texts
 from .options import (
     Checkpoint,
     Data,
@@ -36,10 +37,7 @@ if TYPE_CHECKING:
 def predict(
     run: Run,
     data: Data = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option("--text", metavar="TEXT", help="A text; may be repeated."),
-    ] = None,
+    text: GivenTexts = None,
     out: Out = None,
     text_column: TextColumn = None,
     split: Split = None,
@@ -83,12 +81,9 @@ def predict(
     check_out(out, data)
     if out is not None:
         check_suffix(out)
-    if data is not None and text:
-        raise UsageError("--data and --text are two sources of texts; give one")
+    check_sources(text, data)
     if abstain is not None and not 0 <= abstain <= 1:
         raise UsageError(f"--abstain is {abstain:g}; it must be in [0, 1]")
-    if not text and data is None and sys.stdin.isatty():
-        raise UsageError("there is no text; give --data F, --text TEXT, or lines")
     opened = open_run(
         run,
         checkpoint=checkpoint,
@@ -104,8 +99,8 @@ def predict(
     )
     from mdlm_classify.answers import answer, familiar_of, rows
 
-    familiar = familiar_of(opened.facts, run) if ood else None
-    texts = _texts(data, text, opened.data, text_column, split)
+    familiar = familiar_of(opened.classifier, opened.facts, run) if ood else None
+    texts = given_texts(text, data, opened.data, column=text_column, split=split)
     with Progress("scoring") as progress:
         answers = answer(
             opened.classifier, texts, gaps=gaps, familiar=familiar, progress=progress
@@ -130,28 +125,6 @@ def predict(
     else:
         for line in lines(texts, found, whole=not sys.stdout.isatty()):
             print(line)
-
-
-def _texts(
-    data: str | None,
-    given: list[str] | None,
-    settings: Any,
-    column: str | None,
-    split: str | None,
-) -> list[str]:
-    """Return the texts to classify."""
-    if data is not None:
-        from .reading import read
-
-        return list(
-            read(data, settings, text=column, split=split, labelled=False).texts
-        )
-    if given:
-        return given
-    texts = [line.rstrip("\r\n") for line in sys.stdin]
-    if not texts:
-        raise UsageError("standard input has no line, and each is a text")
-    return texts
 
 
 def _shares(answers: Answers) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
-from mdlm_core.catalog import Catalog
 from mdlm_core.cli.options import (
     Configs,
     Device,
@@ -22,15 +18,19 @@ from mdlm_core.cli.options import (
     Seed,
     Sets,
     Tiny,
-    settings,
 )
-from mdlm_core.config import RunConfig, to_yaml
+from mdlm_core.config import to_yaml
 from mdlm_core.errors import UsageError
 
-from .calibrate import calibrated_text
-from .evaluate import evaluate
 from .options import Data, LabelColumn
-from .progress import Progress
+from .train_runs import (
+    Plan,
+    check_test,
+    describe_run,
+    finish,
+    train_background,
+    train_run,
+)
 from .training import (
     BACKGROUND,
     MIXED,
@@ -43,10 +43,6 @@ from .training import (
     settings_of_data,
     settings_of_model,
 )
-
-if TYPE_CHECKING:
-    from mdlm_core.protocols import DataSource
-    from mdlm_core.train import Outcome
 
 
 def train(
@@ -145,7 +141,7 @@ def train(
             chosen.append(MIXED)
     elif background_epochs is not None:
         raise UsageError("--background-epochs is for --unlabelled; give both")
-    plan = _Plan(
+    plan = Plan(
         preset or PRESETS[model],
         [*chosen, *own],
         configs or (),
@@ -165,173 +161,14 @@ def train(
         print(to_yaml(config), end="")
         return
     if dry_run:
-        _describe(config, catalog)
+        describe_run(config, catalog)
         return
     if test is not None:
-        _check_test(test, config)
+        check_test(test, config)
     if first is not None and not (resume and there):
         more: tuple[str, ...] = BACKGROUND
         if background_epochs is not None:
             more = (*more, f"train.epochs={background_epochs}")
-        _background(plan, first, more, resume=resume, device=device)
-    outcome = _train(config, catalog, out, resume and there, device)
-    _finish(outcome, test=test, device=device, imports=imports or ())
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What the options say about settings."""
-
-    preset: str
-    sets: Sequence[str]
-    configs: Sequence[Path]
-    imports: Sequence[str]
-    tiny: bool
-    seed: int | None
-
-    def resolve(
-        self, run: Path | None, more: Sequence[str] = ()
-    ) -> tuple[Catalog, RunConfig]:
-        """Return the settings; those of a run to go on with are below all others."""
-        recorded = None if run is None else run / "config.yaml"
-        known = recorded is not None and recorded.is_file()
-        catalog, resolved = settings(
-            preset=None if known else self.preset,
-            configs=[*([recorded] if recorded and known else []), *self.configs],
-            sets=[*self.sets, *more],
-            imports=self.imports,
-            tiny=self.tiny,
-            seed=self.seed,
-        )
-        return catalog, resolved.config
-
-
-def _describe(config: RunConfig, catalog: Catalog) -> None:
-    """Build data and model, say what they are, and write nothing."""
-    from mdlm_core.train.start import describe
-
-    for line in describe(config, catalog):
-        print(line)
-
-
-def _train(
-    config: RunConfig,
-    catalog: Catalog,
-    out: Path | None,
-    resume: bool,
-    device: str | None,
-) -> Outcome:
-    """Train, and leave if a signal stopped it."""
-    from mdlm_core.train import train as start
-    from mdlm_core.train.processes import leave
-
-    source = catalog.build("dataset", config.data)
-    outcome = start(
-        _fitting(config, source),
-        out=out,
-        resume=resume,
-        name="classify",
-        device=device,
-        catalog=catalog,
-        source=source,
-        verbose=True,
-    )
-    if outcome.signal is not None:
-        _print(
-            f"stopped by {outcome.signal.name} and saved after step {outcome.step} of "
-            f"{outcome.steps}; the same command with --out {out or outcome.folder} "
-            f"--resume goes on"
-        )
-        leave()
-        raise typer.Exit(128 + outcome.signal)
-    return outcome
-
-
-def _fitting(config: RunConfig, source: DataSource) -> RunConfig:
-    """Return the settings with a batch that is no larger than the data."""
-    rows = source.size("train")
-    if rows is None or rows >= config.train.batch_size:
-        return config
-    _print(f"note: there are {rows} rows to learn from, which make one batch")
-    return replace(config, train=replace(config.train, batch_size=max(1, rows)))
-
-
-def _background(
-    plan: _Plan,
-    folder: Path,
-    more: Sequence[str],
-    *,
-    resume: bool,
-    device: str | None,
-) -> None:
-    """Learn text of no class, unless that is done."""
-    _print(f"first all texts without their labels, in {folder}")
-    there = (folder / "config.yaml").is_file()
-    catalog, config = plan.resolve(folder if resume else None, more)
-    _train(config, catalog, folder, resume and there, device)
-
-
-def _print(text: str) -> None:
-    """Print on the main process alone."""
-    from accelerate import PartialState
-
-    if PartialState().is_main_process:
-        print(text, flush=True)
-
-
-def _check_test(path: str, config: RunConfig) -> None:
-    """Read the texts to be measured on before hours are spent."""
-    from .reading import read
-
-    read(path, config.data.config)
-
-
-def _finish(
-    outcome: Outcome, *, test: str | None, device: str | None, imports: Sequence[str]
-) -> None:
-    """Calibrate what was trained, measure it, and say what can be done next."""
-    from accelerate import PartialState
-
-    from mdlm_core.train.loop import held_out_text
-    from mdlm_core.train.processes import leave
-
-    if PartialState().is_main_process:
-        run = outcome.folder
-        for index, text in enumerate(outcome.samples, 1):
-            print(f"--- sample {index} ---\n{text}")
-        if outcome.held_out:
-            print(f"--- after {outcome.step} steps ---")
-            print(held_out_text(outcome.held_out))
-        _calibrate(run, device)
-        if test is not None:
-            print(f"--- {test} ---", flush=True)
-            evaluate(
-                run, data=test, out=run / "test", device=device, imports=[*imports]
-            )
-        print(
-            f"next:\n"
-            f"  mdlm classify evaluate {run} --data F\n"
-            f"  mdlm classify predict {run} --text 'TEXT'\n"
-            f"  mdlm classify explain {run} --text 'TEXT'"
-        )
-    leave()
-
-
-def _calibrate(run: Path, device: str | None) -> None:
-    """Make a classifier of a run, calibrated on what it held out."""
-    from mdlm_classify.calibrating import calibrate, save
-    from mdlm_classify.face import GenerativeClassifier
-    from mdlm_classify.saved import load_classifier
-    from mdlm_core.train import load_run
-
-    classifier = load_classifier(run, device=device or "auto")
-    familiar = None
-    if isinstance(classifier, GenerativeClassifier):
-        loaded = load_run(run)
-        documents, codes = cast("Any", loaded.source).documents("validation")
-        if any(document.tokens for document in documents):
-            with Progress("calibrating") as progress:
-                found = calibrate(classifier, documents, codes, progress=progress)
-            print(calibrated_text(found))
-            familiar = found.familiar
-    save(classifier, run, familiar)
+        train_background(plan, first, more, resume=resume, device=device)
+    outcome, source = train_run(config, catalog, out, resume and there, device)
+    finish(outcome, source, catalog, test=test, device=device, imports=imports or ())
