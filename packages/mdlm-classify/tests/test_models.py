@@ -18,11 +18,17 @@ from mdlm_classify import (
     load_classifier,
 )
 from mdlm_classify.causal.score import score
-from mdlm_classify.config import ClassHuggingFaceConfig, DiscriminativeConfig
+from mdlm_classify.config import (
+    ClassDiTConfig,
+    ClassHuggingFaceConfig,
+    DiscriminativeConfig,
+)
 from mdlm_classify.data.document import of_ids
 from mdlm_classify.discriminative.model import build, log_posterior
 from mdlm_classify.discriminative.task import ClassifyDiscriminative
 from mdlm_classify.nn import labelled
+from mdlm_classify.nn.class_dit import build as build_dit
+from mdlm_classify.nn.hugging_face import build as build_hugging_face
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import resolve
 from mdlm_core.data.batch import Batch
@@ -133,6 +139,21 @@ def test_causal_scores_are_exact_and_without_draws(trained):
     assert nll == pytest.approx(-float(expected[0, 1]), abs=1e-4)
     with pytest.raises(UsageError, match="gaps"):
         trained.scores(["a ____ b"], gaps=True)
+
+
+@pytest.mark.parametrize("build_one", [build_dit, build_hugging_face])
+def test_models_of_their_own_can_be_pickled(build_one):
+    sizes = {"blocks": 1, "width": 16, "heads": 2, "per_class": True}
+    config = (
+        ClassDiTConfig(cond_width=8, **sizes)
+        if build_one is build_dit
+        else ClassHuggingFaceConfig(random=True, **sizes)
+    )
+    made = build_one(config, vocab_size=V, mask_id=MASK, length=8)
+    made.add_classes(2)
+    copied = pickle.loads(pickle.dumps(made))
+    copied.add_classes(1)
+    assert (copied.classes, made.classes) == (3, 2)
 
 
 def test_the_simple_diffusion_has_the_weight_one_over_t_and_no_other_term():

@@ -9,6 +9,7 @@ Letters: B batch, L length, V vocabulary (mask included), D width, C classes.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -108,10 +109,8 @@ def build(
     if config.per_class:
         from .per_class import PerClass
 
-        def new() -> ClassDiT:
-            return ClassDiT(
-                config, vocab_size=vocab_size, mask_id=mask_id, length=length
-            )
-
+        new = partial(
+            ClassDiT, config, vocab_size=vocab_size, mask_id=mask_id, length=length
+        )  # no function of this one, so that the model can be pickled
         return PerClass(new, vocab_size=vocab_size, mask_id=mask_id)
     return ClassDiT(config, vocab_size=vocab_size, mask_id=mask_id, length=length)
