@@ -1,8 +1,8 @@
 """``mdlm classify explain``, ``sample`` and ``edit`` on a run of seconds."""
 
 import csv
+import io
 import json
-import shutil
 import sys
 
 import pytest
@@ -57,6 +57,7 @@ def test_explain_prints_words_and_their_nats(classify):
     assert "The film was GOOD ." in out
     assert "for positive:" in out
     assert "GOOD" in out.split("for positive:")[1]
+    assert out.endswith("\n")
 
 
 def test_explain_json_sums_to_the_prediction(classify):
@@ -127,16 +128,7 @@ def test_core_samples_a_class_too(classify):
 
 def test_edit_replaces_words(classify, tmp_path):
     text = "the film was dull , poor"
-    given = (
-        "--to",
-        "positive",
-        "--text",
-        text,
-        "--budget",
-        "0.6",
-        "--threshold",
-        "0.7",
-    )
+    given = ("--to", "positive", "--text", text, "--budget", "0.6")
     code, out, _ = classify("edit", *given)
     assert code == 0
     assert f"negative: {text}" in out
@@ -181,8 +173,6 @@ def test_text_without_a_word_cannot_be_edited(classify):
 
 
 def test_texts_come_from_standard_input(classify, monkeypatch):
-    import io
-
     monkeypatch.setattr(sys, "stdin", io.StringIO("a good film\na dull film\n"))
     _, out, _ = classify("explain", "--json")
     assert [one["text"] for one in json.loads(out)["texts"]] == [
@@ -195,9 +185,8 @@ def test_texts_come_from_standard_input(classify, monkeypatch):
     assert "there is no text" in err
 
 
-def test_another_kind_of_model_is_refused(classify, run, monkeypatch):
+def test_another_kind_of_model_is_refused(classify, monkeypatch):
     monkeypatch.setattr("mdlm_classify.predictor.Predictor", type("Other", (), {}))
     code, _, err = classify("sample")
     assert code == 2
     assert "needs a masked diffusion model" in err
-    assert shutil.which("mdlm") or run.is_dir()

@@ -73,6 +73,7 @@ def terminal(found: Attribution, *, most: int = 8) -> Text:
             view.append("  no word\n")
         for text, value in rows:
             view.append(f"  {value:+8.3f}  {printable(text)}\n")
+    view.rstrip()
     return view
 
 

@@ -154,4 +154,4 @@ def _show(found: list[Attribution]) -> None:
     for number, one in enumerate(found):
         if number:
             console.print()
-        console.print(terminal(one), end="")
+        console.print(terminal(one))
