@@ -40,6 +40,8 @@ SMALL = {
     "task.eval_draws": 2,
     "task.sample_count": 0,
     "train.ema": 0.0,
+    "train.eval_start": False,
+    "train.lr": 1e-2,
 }
 AT_THE_START = {"train.epochs": 0, "train.steps": 1, "train.lr": 1e-12}
 
@@ -116,7 +118,7 @@ def test_the_same_seed_makes_the_same_classifier(trained, tmp_path):
     again = small(random_state=0).fit(X, labels)
     np.testing.assert_array_equal(again.predict_proba(NEW), trained.predict_proba(NEW))
     other = small(random_state=np.random.RandomState(3)).fit(X, labels)
-    assert other.seed_ not in (0, 3)
+    assert other.trained_.config.seed == other.seed_ not in (0, 3)
     assert np.abs(other.predict_proba(NEW) - trained.predict_proba(NEW)).max() > 1e-4
 
 
@@ -151,6 +153,7 @@ def test_it_comes_back_from_its_folder_and_from_pickle(trained, folder, tmp_path
         np.testing.assert_array_equal(copy.classes_, trained.classes_)
         assert copy.temperature_ == trained.temperature_
         assert copy.prior == "empirical"
+        assert copy.model_.scoring == trained.model_.scoring
         assert copy.class_count_.tolist() == trained.class_count_.tolist()
         assert copy.score_samples(NEW) == pytest.approx(trained.score_samples(NEW))
     with pytest.raises(UsageError, match="not empty"):
@@ -326,5 +329,7 @@ def test_parameters_are_as_scikit_learn_wants_them(kind, check):
     ],
 )
 def test_a_wrong_parameter_is_said(given, error, words):
+    model = small(**given)
     with pytest.raises(error, match=words):
-        small(**given).fit(X, Y)
+        model.fit(X, Y)
+    assert not hasattr(model, "trained_")  # it was said before anything was learned
