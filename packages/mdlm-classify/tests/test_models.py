@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import transformers
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -35,6 +36,7 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.errors import ConfigError, UsageError
 from mdlm_core.kernels.noise import Noise, global_seed
 
+from .pretrained_toy import write
 from .words_toy import texts
 
 SMALL = {
@@ -173,6 +175,31 @@ def test_a_pretrained_model_brings_its_tokenizer_and_a_gentle_rate():
     other = SimpleMaskedDiffusion(base_model="somewhere", tokenizer="byte")
     assert other._assignments()["data.tokenizer"] == "byte"
     assert SimpleMaskedDiffusion()._assignments() == {"model.random": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("simple", "Roberta"),
+        ("simple", "GPT2"),
+        ("causal", "GPT2"),
+        ("discriminative", "Roberta"),
+    ],
+)
+def test_learning_begins_with_a_pretrained_model(tmp_path, name, weights):
+    write(tmp_path, X, name=weights)
+    kind, more, given = KINDS[name]
+    settings = {"train.steps": 3, "task.eval_rows": 8, "train.lr": 1e-9, **more}
+    given = {**given, "epochs": 0, "length": 16, "base_model": str(tmp_path)}
+    model = kind(settings=settings, **given).fit(X, Y)
+    backbone = model.trained_.module.backbone
+    first = backbone.models[0] if name == "causal" else backbone
+    auto = transformers.AutoModel.from_pretrained(tmp_path)
+    table = auto.get_input_embeddings().weight
+    found = first.model.get_input_embeddings().weight[: len(table)]
+    torch.testing.assert_close(found, table, atol=1e-5, rtol=0)
+    assert model.trained_.tokenizer.name == str(tmp_path)
+    assert model.predict(NEW).shape == (40,)
 
 
 # ---- the discriminative model -----------------------------------------------

@@ -10,7 +10,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-import transformers
 from typer.testing import CliRunner
 
 from mdlm_classify import CausalLMClassifier, SimpleDiscreteDiffusion, original
@@ -19,6 +18,7 @@ from mdlm_core.catalog import load_catalog
 from mdlm_core.config import read_run
 from mdlm_core.errors import CheckpointError, ConfigError, DataError, UsageError
 
+from .pretrained_toy import write
 from .words_toy import texts
 
 SMALL = {
@@ -102,28 +102,7 @@ def test_learning_once_more_goes_on():
 
 
 def test_a_pretrained_model_scores_before_it_learns(tmp_path):
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    words = {
-        word: i for i, word in enumerate(["<e>", *sorted(set(" ".join(X).split()))])
-    }
-    inner = Tokenizer(models.WordLevel({**words, "<u>": len(words)}, unk_token="<u>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=inner, eos_token="<e>", unk_token="<u>"
-    ).save_pretrained(tmp_path)
-    config = transformers.GPT2Config(
-        vocab_size=len(words) + 1,
-        n_embd=16,
-        n_layer=1,
-        n_head=2,
-        n_positions=32,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    torch.manual_seed(0)  # noqa: TID251
-    gpt = transformers.GPT2LMHeadModel(config).eval()
-    gpt.save_pretrained(tmp_path)
+    words, gpt = write(tmp_path, X, name="GPT2")
     model = new(base_model=str(tmp_path))
     ids = [words[word] for word in X[0].split()]
     with torch.no_grad():
