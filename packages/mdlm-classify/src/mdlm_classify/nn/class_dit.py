@@ -40,19 +40,21 @@ class ClassDiT(DiT):
         """Draw new weights from torch's global generator; see `DiT`."""
         super().__init__(config, vocab_size=vocab_size, mask_id=mask_id, length=length)
         self.bias_scale = config.bias_scale
-        self.class_vectors = nn.Parameter(torch.zeros(0, config.cond_width))
+        self.class_vectors: nn.Parameter | None
         """``(C, cond_width)``: what a class adds to the condition of the norms."""
+        self.register_parameter("class_vectors", None)
 
     @property
     def classes(self) -> int:
         """C."""
-        return len(self.class_vectors)
+        return 0 if self.class_vectors is None else len(self.class_vectors)
 
     def add_classes(self, count: int) -> None:
         """Append `count` classes, their vectors drawn and their biases zero."""
-        new = torch.randn(count, self.class_vectors.shape[1]).to(self.class_vectors)
-        vectors = torch.cat([self.class_vectors.detach(), new])
-        self.class_vectors = nn.Parameter(vectors)
+        new = torch.randn(count, self.config.cond_width).to(self.head.weight)
+        if self.class_vectors is not None:
+            new = torch.cat([self.class_vectors.detach(), new])
+        self.class_vectors = nn.Parameter(new)
         self.head = widened(self.head, count)
 
     def set_biases(self, background: Tensor, classes: Tensor) -> None:
@@ -98,6 +100,8 @@ class ClassDiT(DiT):
     def conditioning(self, batch: Batch, t: Tensor | None) -> Tensor:
         """Return the condition of the norms ``(B, cond_width)``."""
         condition = super().conditioning(batch, t)
+        if self.class_vectors is None:
+            return condition
         which = one_hot(labels_of(batch, self.classes), self.classes)
         return condition + which.to(self.class_vectors) @ self.class_vectors
 
