@@ -234,6 +234,20 @@ def test_a_new_class_leaves_the_others_as_they_are(per_class):
     assert all(torch.equal(v, old[k]) for k, v in held.state_dict().items())
 
 
+def smoothed_nll(model, found):
+    """Return -log p of texts by their own counts, smoothed by those of others."""
+    tokenizer = model.model_.tokenizer
+    others = np.ones(tokenizer.vocab_size - 1)
+    for text in pick(OTHERS)[0]:
+        np.add.at(others, tokenizer.encode(text), 1)
+    mine = np.zeros_like(others)
+    for text in found:
+        np.add.at(mine, tokenizer.encode(text), 1)
+    law = mine + len(others) * others / others.sum()
+    law /= law.sum()
+    return [-np.log(law[tokenizer.encode(text)]).sum() for text in found]
+
+
 def test_what_is_new_is_also_trained():
     at_start = small(AT_THE_START, epochs=None, calibrate=False, validation_fraction=0)
     still = at_start.fit(*pick(OTHERS))
@@ -242,6 +256,9 @@ def test_what_is_new_is_also_trained():
     object.__setattr__(moved.trained_.config.train, "lr", 3e-2)
     moved.partial_fit(*pick(SHIPS), epochs=20)
     ships = pick(SHIPS)[0]
+    np.testing.assert_allclose(
+        still.compute_nll(ships, "ships"), smoothed_nll(still, ships), rtol=1e-5
+    )
     gained = still.compute_nll(ships, "ships") - moved.compute_nll(ships, "ships")
     assert gained.mean() > 0.05
     np.testing.assert_allclose(
