@@ -268,14 +268,15 @@ def test_texts_that_were_learned_from_are_counted(capsys, folder):
     with mixed.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
-        writer.writerows([[texts[0].upper() + "!", labels[0]], ["new fine", "good"]])
+        writer.writerow([texts[0].upper() + "!", labels[0]])
+        writer.writerows([["new fine", "good"], ["newly dull", "bad"]])
     given = ["evaluate", folder / "run", "--data", mixed, "--json"]
     out, _ = mdlm(capsys, *given)
     card = json.loads(out)
-    assert (card["rows"], card["facts"]["also learned from"]) == (2, 1)
+    assert (card["rows"], card["facts"]["also learned from"]) == (3, 1)
     out, _ = mdlm(capsys, *given, "--drop-known")
     card = json.loads(out)
-    assert (card["rows"], card["facts"]["left out"]) == (1, 1)
+    assert (card["rows"], card["facts"]["left out"]) == (2, 1)
 
 
 def test_a_label_that_the_model_does_not_know_has_its_place(capsys, folder):
