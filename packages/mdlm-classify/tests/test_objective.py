@@ -78,6 +78,7 @@ def test_value_and_gradient_are_those_of_the_formula(per_class):
         log_prior=prior,
         row_weights=counts,
         discriminative=d,
+        temper=0.5,
     )
     found = torch.autograd.grad(loss.total, list(made.parameters()), allow_unused=True)
 
@@ -93,7 +94,11 @@ def test_value_and_gradient_are_those_of_the_formula(per_class):
     sums = torch.stack(sums, 1)
     n = batch.free.sum(1)
     own = sums.gather(1, labels[:, None])[:, 0]
-    log_q = (prior - sums).log_softmax(1).gather(1, labels[:, None])[:, 0]
+    log_q = (
+        ((prior - sums) / n[:, None] ** 0.5)
+        .log_softmax(1)
+        .gather(1, labels[:, None])[:, 0]
+    )
     value = (counts[labels] * (own - d * n * log_q)).sum()
     wanted = torch.autograd.grad(value, list(made.parameters()), allow_unused=True)
     assert torch.allclose(loss.total, value, rtol=1e-5)
@@ -120,6 +125,7 @@ def test_without_the_posterior_it_is_the_bound_of_core():
         log_prior=torch.zeros(3),
         row_weights=torch.ones(3),
         discriminative=0.0,
+        temper=0.5,
     )
     core = masked_cross_entropy(made, corrupted)
     assert torch.allclose(loss.total, core.total, rtol=1e-5)
@@ -159,6 +165,7 @@ def test_a_row_of_rare_classes_counts_more():
             log_prior=torch.zeros(3),
             row_weights=torch.tensor(weights),
             discriminative=1.0,
+            temper=0.5,
         ).total
 
     parts = [total([float(i == c) for i in range(3)]) for c in range(3)]

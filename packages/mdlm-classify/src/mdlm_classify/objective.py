@@ -1,14 +1,17 @@
 """The loss: how probable a text is, and how much more under its class than others.
 
-    loss = E [ bound(x, c) - n d log q(c | x) ],    q = softmax over k of s_k + log pi_k
+    loss = E [ bound(x, c) - n d log q(c | x) ],
+    q(k | x) = softmax over k of (s_k + log pi_k) / n^b
 
 with ``s_k`` minus the same draw of the bound under class k, with the same mask, n the
-tokens of the row and d the weight ``discriminative``. The first term is that of a
-generative model; the second, of its posterior, is what a classifier is for. Such
-mixtures are multi-conditional learning (McCallum et al., AAAI 2006; Raina et al.,
-NIPS 2003). Both are sums of weighted cross-entropies of hidden tokens, because
+tokens of the row, d the weight ``discriminative`` and b the exponent ``temper``
+(without it, long rows are sure of their class, right or wrong, and few of them teach
+anything). The first term is that of a generative model; the second, of its posterior,
+is what a classifier is for. Such mixtures are multi-conditional learning (McCallum et
+al., AAAI 2006; Raina et al., NIPS 2003). Both are sums of weighted cross-entropies of
+hidden tokens, because
 
-    d(-log q(c | x)) / ds_k = q_k - [k = c],
+    d(-log q(c | x)) / ds_k = (q_k - [k = c]) / n^b,
 
 so that one fused pass through the head makes all gradients.
 
@@ -127,6 +130,7 @@ def hybrid_loss(
     log_prior: Tensor,
     row_weights: Tensor,
     discriminative: float,
+    temper: float,
 ) -> Loss:
     """Return the loss of a noised batch; see the module.
 
@@ -137,6 +141,7 @@ def hybrid_loss(
         log_prior: ``(C,)`` log pi.
         row_weights: ``(C,)`` what rows of a class count.
         discriminative: d.
+        temper: b.
     """
     batch, row = corrupted.batch, met.row
     labels = labels_of(batch, backbone.classes)
@@ -155,13 +160,15 @@ def hybrid_loss(
         if control is not None:
             sums = sums + control
         counts = torch.where(labels >= 0, row_weights[labels.clamp(min=0)], 1.0)
-        log_q = _posterior(log_prior[met.label.clamp(min=0)] - sums, met, len(batch))
+        tau = free.clamp(min=1).float().pow(temper)[row]  # (K,)
+        score = (log_prior[met.label.clamp(min=0)] - sums) / tau
+        log_q = _posterior(score, met, len(batch))
         true = met.compared & (met.label == labels[row])
         scale = discriminative * (free * counts)[row]  # (K,)
         pull = torch.where(met.compared, true.float() - log_q.exp(), 0.0)
         bound = torch.zeros_like(sums)
         bound[: len(batch)] = counts
-        coefficients = bound + scale * pull
+        coefficients = bound + scale * pull / tau
         surprise = -log_q[true]
         value = (bound * sums).sum() + (scale[true] * surprise).sum()
     learned = _weighted(backbone, states, targets, weights * coefficients[owner])

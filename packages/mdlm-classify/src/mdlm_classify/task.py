@@ -93,6 +93,7 @@ class ClassConditionalDiffusion(MaskedDiffusion):
             log_prior=self.log_prior,
             row_weights=self.row_weights,
             discriminative=config.discriminative,
+            temper=config.temper,
         )
 
 
@@ -164,7 +165,9 @@ class Classify:
             frequencies = log_frequencies(
                 data.counts(), smoothing=config.smoothing, mask_id=backbone.mask_id
             )
-            backbone.set_biases(frequencies[-1], frequencies[:-1])
+            backbone.set_biases(
+                frequencies[-1], frequencies[:-1], shared=not config.warm_start
+            )
 
     def evaluate(self, module: nn.Module, source: DataSource) -> Mapping[str, float]:
         """Return accuracy, log-loss and bound on the held-out texts.

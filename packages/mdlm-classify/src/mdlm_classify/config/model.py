@@ -20,7 +20,7 @@ class ClassDiTConfig(DiTConfig):
     """Attention heads; they divide `width`, and a head's size is even."""
     per_class: bool = False
     """Whether each class has a model of its own, and there is no null class."""
-    bias_scale: float = 10.0
+    bias_scale: float = 20.0
     """How many times faster than other weights a class's output biases learn."""
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class ClassHuggingFaceConfig(HuggingFaceModelConfig):
     even."""
     per_class: bool = False
     """Whether each class has a model of its own, and there is no null class."""
-    bias_scale: float = 10.0
+    bias_scale: float = 20.0
     """How many times faster than other weights a class's output biases learn."""
 
     def __post_init__(self) -> None:

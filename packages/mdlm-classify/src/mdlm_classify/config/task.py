@@ -23,8 +23,10 @@ class ClassifyConfig:
     """What is added to each count."""
     null_share: float = 0.1
     """Chance that a row's label is hidden, so that the null class learns too."""
-    discriminative: float = 1.0
+    discriminative: float = 4.0
     """Weight of -log p(class | text) in the loss; 0 is purely generative."""
+    temper: float = 0.5
+    """Exponent b: that posterior divides log-probabilities by L^b for L tokens."""
     contrast: int = 7
     """Other classes that a row is compared with, at most."""
     scored: int = 32
@@ -54,7 +56,7 @@ class ClassifyConfig:
         )
         at_least(1, "task", self, "contrast")
         at_least(2, "task", self, "eval_draws")
-        share("task", self, "null_share")
+        share("task", self, "null_share", "temper")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

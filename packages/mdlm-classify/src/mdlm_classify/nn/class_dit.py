@@ -57,7 +57,9 @@ class ClassDiT(DiT):
         self.class_vectors = nn.Parameter(new)
         self.head = widened(self.head, count)
 
-    def set_biases(self, background: Tensor, classes: Tensor) -> None:
+    def set_biases(
+        self, background: Tensor, classes: Tensor, *, shared: bool = True
+    ) -> None:
         """Start the head from the frequencies of tokens.
 
         With zero weights on the states, as in a new model, the law of a token is then
@@ -66,9 +68,12 @@ class ClassDiT(DiT):
         Args:
             background: ``(V,)`` log-probabilities under the null class.
             classes: ``(C, V)`` log-probabilities under each class.
+            shared: whether to set the bias that all classes share, or only what each
+                class adds to it.
         """
         with torch.no_grad():
-            self.head.bias.copy_(background)
+            if shared:
+                self.head.bias.copy_(background)
             columns = (classes - background).T / self.bias_scale
             self.head.weight[:, self.config.width :] = columns.to(self.head.weight)
 

@@ -38,8 +38,14 @@ class Conditional(Backbone, Protocol):
         """Append classes; what has been learned stays as it is."""
         ...
 
-    def set_biases(self, background: Tensor, classes: Tensor) -> None:
-        """Start from log-frequencies of tokens, ``(V,)`` of all text, ``(C, V)``."""
+    def set_biases(
+        self, background: Tensor, classes: Tensor, *, shared: bool = True
+    ) -> None:
+        """Start from log-frequencies of tokens, ``(V,)`` of all text, ``(C, V)``.
+
+        Without `shared` only the classes' own biases are set, for a model that knows
+        how frequent tokens are.
+        """
         ...
 
 

@@ -88,7 +88,9 @@ class ClassHuggingFace(HuggingFaceBackbone):
             wider = torch.cat([old, old.new_zeros(count, old.shape[1])])
             setattr(self, name, nn.Parameter(wider))
 
-    def set_biases(self, background: Tensor, classes: Tensor) -> None:
+    def set_biases(
+        self, background: Tensor, classes: Tensor, *, shared: bool = True
+    ) -> None:
         """Start the biases from the frequencies of tokens.
 
         A class gets the ratio of its frequencies to those of all text. A model whose
@@ -99,10 +101,11 @@ class ClassHuggingFace(HuggingFaceBackbone):
             background: log-probabilities under the null class, ``(V,)`` or only of
                 the tokenizer's ids, if the model has rows for more.
             classes: log-probabilities under each class, ``(C, V)`` or fewer as well.
+            shared: whether a new model gets the frequencies of all text.
         """
         ids = slice(len(background))
         with torch.no_grad():
-            if self.new:
+            if self.new and shared:
                 self.background[ids] = background.to(self.background)
             columns = (classes - background) / self.bias_scale
             self.class_biases[:, ids] = columns.to(self.class_biases)

@@ -53,8 +53,15 @@ class PerClass(nn.Module):
             bool(getattr(model, "time_conditioned", False)) for model in self.models
         )
 
-    def set_biases(self, background: Tensor, classes: Tensor) -> None:
-        """Start each model from the log-frequencies ``(C, V)`` of its class."""
+    def set_biases(
+        self, background: Tensor, classes: Tensor, *, shared: bool = True
+    ) -> None:
+        """Start each model from the log-frequencies ``(C, V)`` of its class.
+
+        Nothing is shared, so that without `shared` the models stay as they are.
+        """
+        if not shared:
+            return
         for model, own in zip(self.models, classes, strict=True):
             cast("Any", model).set_biases(own, own.new_zeros(0, len(own)))
 
