@@ -37,7 +37,7 @@ class ClassifyConfig:
     """What decides which checkpoint is the best."""
     warm_start: str = ""
     """A run whose weights to begin with, such as one on unlabelled text."""
-    eval_draws: int = 8
+    eval_draws: int = 4
     """Draws per held-out text during training."""
     eval_rows: int = 512
     """Held-out texts measured during training; 0 means all."""
