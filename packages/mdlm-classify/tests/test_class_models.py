@@ -100,3 +100,13 @@ def test_each_model_of_its_own_is_asked_about_its_rows():
 def test_a_class_that_is_not_there_is_refused():
     with pytest.raises(UsageError, match="class 3; the model has 3"):
         model().hidden(labelled(batch(), torch.tensor([0, 3])))
+
+
+def test_every_model_has_a_gradient_whatever_the_rows():
+    made = model(3, per_class=True)
+    states = made.hidden(labelled(batch(), torch.tensor([2, 0])))
+    made.logits(states.flatten(0, 1)).square().sum().backward()
+    for c, own in enumerate(made.models):
+        gradients = [parameter.grad for parameter in own.parameters()]
+        assert all(gradient is not None for gradient in gradients)
+        assert any((gradient != 0).any() for gradient in gradients) is (c != 1)

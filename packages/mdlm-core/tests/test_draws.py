@@ -10,6 +10,7 @@ from mdlm_core.diffusion import LogLinear, any_order_chain, exact_counts, sizes
 from mdlm_core.diffusion.draws import (
     hide_by_count,
     hide_by_size,
+    hide_by_time,
     hide_in_order,
     measuring,
     row_nll,
@@ -117,3 +118,17 @@ def test_the_time_counts_tokens_that_nobody_knows_but_no_padding():
     schedule = LogLinear(0.0)
     timed = hide_by_size(batch, first, power=0.5, schedule=schedule, **settings)
     torch.testing.assert_close(timed.t, torch.tensor([3 / 4, 1 / 3]).double())
+
+
+def test_a_mask_rate_counts_tokens_that_nobody_knows_too():
+    tokens = torch.tensor([[0, 1, MASK, MASK], [0, 1, 1, 0]])
+    batch = Batch.of(tokens, frozen=tokens == MASK)
+    schedule = LogLinear(eps=0.0)
+    draw = hide_by_time(
+        batch,
+        torch.tensor([0.4, 0.4]).double(),
+        noise=NOISE,
+        schedule=schedule,
+        mask_id=MASK,
+    )
+    assert draw.t.tolist() == pytest.approx([(0.4 * 2 + 2) / 4, 0.4])

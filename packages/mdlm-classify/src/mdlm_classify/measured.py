@@ -12,11 +12,10 @@ from torch import Tensor
 
 from mdlm_core.protocols import DataSource, Schedule
 from mdlm_core.samplers.text import device_of
-from mdlm_core.tasks.bound import gather
 
 from . import calibration
 from .config import ScoringConfig
-from .held_out import chosen, log_loss
+from .held_out import chosen, everyones, log_loss, mine
 from .nn.condition import Conditional
 from .posterior import log_joint, log_posterior
 from .scoring.scorer import score
@@ -57,16 +56,13 @@ def measure(
         rows: how many texts; 0 means all.
         seed: decides the masks.
     """
-    from accelerate import PartialState
-
-    state = PartialState()
     documents, labels = chosen(source, rows)
-    mine = torch.arange(state.process_index, len(documents), state.num_processes)
+    own = mine(documents)
     prior = log_prior.double().cpu()
     with torch.autocast(torch.device(device_of(backbone)).type, enabled=False):
         scores = score(
             backbone,
-            [documents[i] for i in mine.tolist()],
+            [documents[i] for i in own.tolist()],
             classes=backbone.classes,
             settings=ScoringConfig(
                 rule="fixed", start_draws=draws, max_draws=draws, seed=seed
@@ -74,17 +70,14 @@ def measure(
             schedule=schedule,
             log_prior=prior,
         )
-    parts = gather([(mine, scores.log_likelihood.cpu(), scores.tokens.cpu())])
-    order = torch.cat([place for place, *_ in parts]).argsort()
-    found = torch.cat([part for _, part, _ in parts])[order]
-    tokens = torch.cat([part for *_, part in parts])[order]
+    found, tokens = everyones(own, scores.log_likelihood, scores.tokens)
     labels = labels.cpu()
     joint = log_joint(found, prior)
     tau = calibration.fit(joint, labels, tokens).of(tokens)
     posterior = log_posterior(found, prior, tau)
-    own = found.gather(1, labels[:, None]).sum()
+    total = found.gather(1, labels[:, None]).sum()
     return Measured(
         accuracy=float((posterior.argmax(1) == labels).double().mean()),
         log_loss=log_loss(posterior, labels),
-        nats_per_token=-float(own) / max(int(tokens.sum()), 1),
+        nats_per_token=-float(total) / max(int(tokens.sum()), 1),
     )

@@ -23,6 +23,7 @@ from mdlm_core.tasks.pretrain import MaskedDiffusion
 from .config import ClassifyConfig
 from .counts import log_frequencies
 from .held_out import labels_of as names_of
+from .held_out import selection
 from .measured import measure
 from .nn.condition import Conditional, labels_of
 from .objective import hybrid_loss, meet, thinned
@@ -90,7 +91,7 @@ class ClassConditionalDiffusion(MaskedDiffusion):
                 corrupted, config.scored, noise=noise.child("scored"), rows=draw.rows
             ),
             met,
-            log_prior=self.log_prior,
+            log_prior=self.log_prior + self.row_weights.log(),
             row_weights=self.row_weights,
             discriminative=config.discriminative,
             temper=config.temper,
@@ -187,7 +188,7 @@ class Classify:
             seed=self.run.seed,
         )
         loss = {
-            "accuracy": 1 - found.accuracy + 1e-3 * min(found.log_loss, 100.0),
+            "accuracy": selection(found.accuracy, found.log_loss),
             "log-loss": found.log_loss,
             "bound": found.nats_per_token,
         }[self.config.select]

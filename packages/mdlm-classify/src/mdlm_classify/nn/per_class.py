@@ -100,8 +100,22 @@ class PerClass(nn.Module):
                 states = own.new_zeros(len(batch), *own.shape[1:])
             states = states.index_copy(0, rows, own)
         assert states is not None  # a batch has rows
+        if torch.is_grad_enabled():
+            states = states + self._idle(labels)
         which = one_hot(labels, self.classes).to(states)
         return torch.cat([states, which[:, None].expand(-1, batch.length, -1)], -1)
+
+    def _idle(self, labels: Tensor) -> Tensor:
+        """Return a zero that gives the models without a row a gradient of zero.
+
+        Processes that train together must agree on what has a gradient.
+        """
+        here = set(labels.tolist())
+        idle = [model for c, model in enumerate(self.models) if c not in here]
+        total = torch.zeros((), device=labels.device)
+        for model in idle:
+            total = total + sum(p.sum() for p in model.parameters()) * 0
+        return total
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return ``(N, V)`` for states ``(N, D + C)``, each by its own model."""

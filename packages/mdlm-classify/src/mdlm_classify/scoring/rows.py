@@ -263,7 +263,7 @@ def _hide(
     if settings.estimator == "continuous-time":
         if schedule is None:
             raise ConfigError("scoring.estimator continuous-time needs a schedule")
-        return hide_by_time(clean, u, noise=masks, schedule=schedule)
+        return hide_by_time(clean, u, noise=masks, schedule=schedule, mask_id=mask_id)
     power = settings.size_power if settings.estimator == "sizes" else 0.0
     if not power:
         return hide_by_count(clean, u, noise=masks, mask_id=mask_id, schedule=schedule)

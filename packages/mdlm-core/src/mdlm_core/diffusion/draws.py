@@ -107,7 +107,7 @@ def size_at(u: Tensor, n: Tensor, *, power: float) -> tuple[Tensor, Tensor]:
 
 
 def hide_by_time(
-    batch: Batch, u: Tensor, *, noise: Noise, schedule: Schedule
+    batch: Batch, u: Tensor, *, noise: Noise, schedule: Schedule, mask_id: int
 ) -> MaskDraw:
     """Hide each token with the mask rate of a time, given that at least one is hidden.
 
@@ -117,7 +117,9 @@ def hide_by_time(
     rate, weight = _rate_and_weight(u, schedule)
     keys = noise.uniform(batch.sample_id, batch.length)
     masked, chance = hide_some(keys, batch.free, rate)
-    return MaskDraw(masked, masked, weight * chance, schedule.time_of(rate))
+    n, gaps = batch.free.sum(1), _gaps(batch, mask_id)
+    hidden = torch.where(gaps > 0, (rate * n + gaps) / (n + gaps).clamp(min=1), rate)
+    return MaskDraw(masked, masked, weight * chance, schedule.time_of(hidden))
 
 
 def hide_in_order(
@@ -238,8 +240,13 @@ def _time(
     batch: Batch, k: Tensor, n: Tensor, mask_id: int, schedule: Schedule | None
 ) -> Tensor:
     """Return the times ``(B,)`` at which k of n tokens are hidden besides the gaps."""
-    gaps = ((batch.tokens == mask_id) & batch.frozen & ~batch.pad).sum(1)
+    gaps = _gaps(batch, mask_id)
     return time_at((k + gaps).double() / (n + gaps).clamp(min=1), schedule)
+
+
+def _gaps(batch: Batch, mask_id: int) -> Tensor:
+    """Return ``(B,)`` how many tokens of a row nobody knows."""
+    return ((batch.tokens == mask_id) & batch.frozen & ~batch.pad).sum(1)
 
 
 def _rate_and_weight(u: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:

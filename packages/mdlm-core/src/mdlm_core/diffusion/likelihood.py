@@ -218,7 +218,9 @@ def continuous_time(
     """
 
     def hide(keyed: Batch, u: Tensor, noise: Noise) -> MaskDraw:
-        return hide_by_time(keyed, u, noise=noise, schedule=schedule)
+        return hide_by_time(
+            keyed, u, noise=noise, schedule=schedule, mask_id=backbone.mask_id
+        )
 
     return _stratified(backbone, batch, hide, draws=draws, noise=noise, common=common)
 

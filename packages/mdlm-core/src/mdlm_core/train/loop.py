@@ -285,10 +285,11 @@ class Loop:
 def held_out_text(numbers: dict[str, float]) -> str:
     """Say a task's held-out numbers in one line, each with its standard error."""
     parts = []
+    own_unit = bool({"nats_per_token", "accuracy"} & numbers.keys())
     for name, unit in (
         ("bits_per_byte", "bits/byte"),
         ("nats_per_token", "nats/token"),
-        ("loss", "loss" if "nats_per_token" in numbers else "nats/token"),
+        ("loss", "loss" if own_unit else "nats/token"),
         ("perplexity", "perplexity"),
     ):
         if name in numbers:
