@@ -114,7 +114,7 @@ def explain(
     scores = predictor.score_documents([document], scoring=settings)
     evaluations = int(scores.evaluations)
     a, b = _pair(predictor.log_posterior(scores)[0], *asked)
-    if _leader(scores, predictor.log_prior_now) not in (a, b):
+    if _leader(scores, predictor.race_prior(scores.tokens)[0]) not in (a, b):
         scores = _between(predictor, document, (a, b), settings)
         evaluations += int(scores.evaluations)
     draws = int(scores.draws[0, [a, b]].amin())
@@ -187,8 +187,9 @@ def _between(
     settings: ScoringConfig,
 ) -> Scores:
     """Return the scores in a race of two classes alone."""
-    own = predictor.log_prior_now[list(pair)]
-    prior = torch.full_like(predictor.log_prior_now, -torch.inf)
+    added = predictor.race_prior(torch.tensor([document.tokens]))[0]
+    own = added[list(pair)]
+    prior = torch.full_like(added, -torch.inf)
     prior[list(pair)] = torch.where(own.isfinite().all(), own, 0.0)
     return score(
         predictor.backbone,

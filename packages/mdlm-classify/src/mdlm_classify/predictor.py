@@ -47,6 +47,24 @@ class LikelihoodModel(ABC):
         """``(C,)`` float64: the prior in force."""
         return self.log_prior if self.log_new_prior is None else self.log_new_prior
 
+    def race_prior(self, tokens: Tensor) -> Tensor:
+        """Return what is added to log-likelihoods to rank classes, ``(N, C)`` float64.
+
+        The posterior is the softmax of ``(l + log pi) / tau + log pi' - log pi`` with
+        pi' a prior since calibration, so that ``l`` is compared, in nats, on
+        ``l + log pi + tau(L) (log pi' - log pi)``.
+
+        Args:
+            tokens: ``(N,)`` scored tokens L of each text.
+        """
+        old, new = self.log_prior, self.log_new_prior
+        if new is None:
+            return old.expand(len(tokens), -1)
+        tau = self.temperature.of(tokens)[:, None]
+        ruled_out = (old == -torch.inf) | (new == -torch.inf)
+        moved = old + tau * (new - old).masked_fill(ruled_out, 0.0)
+        return moved.masked_fill(ruled_out, -torch.inf)
+
     @abstractmethod
     def documents(self, texts: Sequence[str], *, gaps: bool = False) -> list[Document]:
         """Return texts as the model reads them; see `scores` for `gaps`."""
@@ -139,13 +157,14 @@ class Predictor(LikelihoodModel):
             progress: told how far scoring is.
             scoring: the estimator, instead of the predictor's own.
         """
+        tokens = torch.tensor([document.tokens for document in documents])
         return score(
             self.backbone,
             documents,
             classes=len(self.labels),
             settings=scoring or self.scoring,
             schedule=self.schedule,
-            log_prior=self.log_prior_now,
+            log_prior=self.race_prior(tokens),
             null=null,
             progress=progress,
         )

@@ -78,7 +78,7 @@ def standing(done: Sequence[Round], kept: Tensor, log_prior: Tensor) -> Standing
     Args:
         done: the rounds so far.
         kept: ``(T, C)`` bool: the classes in the race, which had all draws.
-        log_prior: ``(C,)`` float64.
+        log_prior: ``(C,)`` or ``(T, C)`` float64.
     """
     draws = torch.zeros_like(kept, dtype=torch.int64)
     sums = torch.zeros_like(kept, dtype=torch.float64)

@@ -57,8 +57,9 @@ def score(
         settings: the estimator, and when to stop.
         schedule: the one of training, for a backbone that sees the time, and for the
             estimator continuous-time.
-        log_prior: ``(C,)`` log p(class), for the decision when to stop; uniform if not
-            given. -inf rules a class out.
+        log_prior: ``(C,)``, or ``(N, C)`` for each text: what is added to the
+            log-likelihoods for the decision when to stop, such as log p(class);
+            uniform if not given. -inf rules a class out.
         null: whether to score the null class too.
         progress: called as texts are done.
         device: where the backbone is; found out if not given.
@@ -67,7 +68,7 @@ def score(
         UsageError: if the prior does not fit.
         DataError: if the model gives something that is no log-probability.
     """
-    prior = _checked_prior(log_prior, classes)
+    prior = _checked_prior(log_prior, len(documents), classes)
     where = device_of(backbone, device)
     labels = torch.tensor([*range(classes), *([NULL] if null else [])], device=where)
     # texts of one length stay together, so that little is padded
@@ -81,7 +82,7 @@ def score(
                     backbone,
                     [documents[row] for row in group],
                     labels=labels,
-                    prior=prior,
+                    prior=prior[group],
                     settings=settings,
                     schedule=schedule,
                     null=null,
@@ -106,7 +107,7 @@ def _score_group(
     null: bool,
 ) -> Scores:
     windows = windows_of(documents, mask_id=backbone.mask_id, device=labels.device)
-    texts, classes = len(documents), len(prior)
+    texts, classes = prior.shape
     tokens = torch.zeros(texts, dtype=torch.int64)
     tokens.index_add_(0, windows.owner.cpu(), windows.free.cpu())
     rule = rule_of(settings, classes)
@@ -255,21 +256,23 @@ def _nothing(classes: int, null: bool) -> Scores:
     )
 
 
-def _checked_prior(log_prior: Tensor | None, classes: int) -> Tensor:
-    """Return ``(C,)`` float64 on the CPU."""
+def _checked_prior(log_prior: Tensor | None, texts: int, classes: int) -> Tensor:
+    """Return ``(N, C)`` float64 on the CPU."""
     if classes < 1:
         raise UsageError(f"classes is {classes}; there must be at least one to score")
     if log_prior is None:
-        return torch.zeros(classes, dtype=torch.float64)
+        return torch.zeros(texts, classes, dtype=torch.float64)
     prior = log_prior.detach().double().cpu()
-    if prior.shape != (classes,):
+    if prior.shape not in ((classes,), (texts, classes)):
         raise UsageError(
-            f"the log prior has the shape {tuple(prior.shape)}; with {classes} classes "
-            f"it must be ({classes},)"
+            f"the log prior has the shape {tuple(prior.shape)}; with {texts} texts and "
+            f"{classes} classes it must be ({classes},) or ({texts}, {classes})"
         )
-    if bool(prior.isnan().any()) or not float(prior.max()) > float("-inf"):
+    rows = prior.reshape(-1, classes)
+    bad = rows.isnan().any(1) | ~(rows.amax(1) > -torch.inf)
+    if bool(bad.any()):
         raise UsageError(
-            f"the log prior is {prior.tolist()}; it must be a number for each class, "
-            f"and not -inf for all"
+            f"the log prior is {rows[int(bad.nonzero()[0])].tolist()}; it must be a "
+            f"number for each class, and not -inf for all"
         )
-    return prior
+    return prior.expand(texts, classes)
