@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,7 +69,7 @@ def calibrate(
 
     classifier = generative(opened.classifier, run)
     documents, codes = _documents(
-        opened.config, imports or (), classifier.model_, data, text_column, label, split
+        opened.data, classifier.model_, data, text_column, label, split
     )
     with Progress("scoring") as progress:
         found = fit(classifier, documents, codes, progress=progress)
@@ -79,27 +79,25 @@ def calibrate(
 
 
 def _documents(
-    config: Any,
-    imports: Any,
+    settings: Any,
     model: Any,
     data: str | None,
     text: str | None,
     label: str | None,
     split: str | None,
 ) -> tuple[Any, Any]:
-    """Return the texts to calibrate on as ids, and their classes."""
-    if data is None:
-        from mdlm_core.catalog import load_catalog
-
-        source = load_catalog(*imports).build("dataset", config.data)
-        return cast("tuple[Any, Any]", source.documents("validation"))
+    """Return the texts to calibrate on as ids of the model, and their classes."""
     import torch
 
     from mdlm_classify.data.labels import codes_of
+    from mdlm_classify.evaluating import held_out
 
     from .reading import read
 
-    found = read(data, config.data.config, text=text, label=label, split=split)
+    if data is None:
+        found = held_out(settings)
+    else:
+        found = read(data, settings, text=text, label=label, split=split)
     assert found.labels is not None
     codes = codes_of(found.labels, model.labels, found.origin)
     return model.documents(found.texts), torch.from_numpy(codes)

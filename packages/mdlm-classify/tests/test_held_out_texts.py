@@ -1,0 +1,53 @@
+"""What a run held out, and what it learned from, when it is read again later."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from mdlm_core.cli import run
+
+from .commands_toy import mdlm, table
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with train.csv, held.csv, and a run that held out the latter."""
+    place = tmp_path_factory.mktemp("held-out")
+    table(place / "train.csv", 60, 0)
+    table(place / "held.csv", 20, 1)
+    given = ["--data", place / "train.csv", "--validation", place / "held.csv"]
+    more = ["--out", place / "run", "--tiny", "--set", "train.sample_every=0"]
+    assert run(["classify", "train", *map(str, [*given, *more])]) == 0
+    return place
+
+
+def test_texts_held_out_are_read_with_the_tokenizer_of_the_run(capsys, trained):
+    before = (trained / "train.csv").read_text()
+    given = ["calibrate", trained / "run", "--dry-run", "--json"]
+    wanted, _ = mdlm(capsys, *given, "--data", trained / "held.csv")
+    words = [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+    ]
+    with (trained / "train.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        rows = [" ".join(words[i:] + words[:i]) for i in range(10)]
+        writer.writerows([text, ("good", "bad")[i % 2]] for i, text in enumerate(rows))
+    try:
+        found, _ = mdlm(capsys, *given)
+    finally:
+        (trained / "train.csv").write_text(before)
+    assert json.loads(found) == json.loads(wanted)
