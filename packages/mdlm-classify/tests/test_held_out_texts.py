@@ -51,3 +51,17 @@ def test_texts_held_out_are_read_with_the_tokenizer_of_the_run(capsys, trained):
     finally:
         (trained / "train.csv").write_text(before)
     assert json.loads(found) == json.loads(wanted)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+def test_texts_that_changed_are_not_those_held_out(capsys, trained, command):
+    held = trained / "held.csv"
+    before = held.read_text()
+    held.write_text(before.replace("fine", "great") + "a lovely plot,good\n")
+    try:
+        _, err = mdlm(capsys, command, trained / "run", code=1)
+    finally:
+        held.write_text(before)
+    assert "changed since" in err
+    assert "--data" in err
+    mdlm(capsys, command, trained / "run", "--json")

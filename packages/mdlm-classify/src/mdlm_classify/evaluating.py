@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mdlm_core.errors import DataError
+
 from .answers import Answers, answer
 from .config import LabelledTextConfig, ScoringConfig
 from .data.duplicates import signatures
 from .data.labels import codes_of
-from .data.prepare import divide
+from .data.prepare import digest_of, divide
 from .data.prepare import read as read_split
 from .data.texts import LabelledTexts
 from .face import GenerativeClassifier, TextClassifier
@@ -165,10 +167,24 @@ def spread(texts: LabelledTexts, count: int) -> LabelledTexts:
     return texts.select(places(len(texts), count))
 
 
-def held_out(settings: LabelledTextConfig) -> LabelledTexts:
-    """Return the texts that a run with these data held out, in the same order."""
+def held_out(settings: LabelledTextConfig, card: Mapping[str, Any]) -> LabelledTexts:
+    """Return the texts that a run held out, in the same order.
+
+    Args:
+        settings: of the data of the run.
+        card: what the run wrote down about its data, ``data.json``.
+
+    Raises:
+        DataError: if they cannot be read, or are others now.
+    """
     train, given, _, _ = read_split(settings)
     _, found, _ = divide(train, given, settings)
+    if digest_of(found) != card["splits"]["validation"]["sha256"]:
+        path = settings.validation or settings.path or "docstrings of this Python"
+        raise DataError(
+            f"the texts that the run held out cannot be told: those it read "
+            f"('{path}') have changed since; give labelled texts with --data"
+        )
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -26,6 +26,8 @@ from .progress import Progress
 
 if TYPE_CHECKING:
     from mdlm_classify.calibrating import Calibrated
+    from mdlm_classify.face import GenerativeClassifier
+    from mdlm_classify.training import TrainedByRun
 
 
 def calibrate(
@@ -69,7 +71,7 @@ def calibrate(
 
     classifier = generative(opened.classifier, run)
     documents, codes = _documents(
-        opened.data, classifier.model_, data, text_column, label, split
+        opened.data, classifier, data, text_column, label, split
     )
     with Progress("scoring") as progress:
         found = fit(classifier, documents, codes, progress=progress)
@@ -80,7 +82,7 @@ def calibrate(
 
 def _documents(
     settings: Any,
-    model: Any,
+    classifier: GenerativeClassifier,
     data: str | None,
     text: str | None,
     label: str | None,
@@ -95,9 +97,11 @@ def _documents(
     from .reading import read
 
     if data is None:
-        found = held_out(settings)
+        trained = cast("TrainedByRun", classifier).trained_
+        found = held_out(settings, trained.data)
     else:
         found = read(data, settings, text=text, label=label, split=split)
+    model = classifier.model_
     assert found.labels is not None
     codes = codes_of(found.labels, model.labels, found.origin)
     return model.documents(found.texts), torch.from_numpy(codes)

@@ -111,7 +111,7 @@ def evaluate(
 
     settings = opened.data
     if data is None:
-        found = held_out(settings)
+        found = held_out(settings, opened.classifier.trained_.data)
     else:
         found = read(data, settings, text=text_column, label=label, split=split)
     found = spread(found, rows)

@@ -219,9 +219,6 @@ def split_of(
         ids, codes, texts = [ids[i] for i in full], codes[full], texts.select(full)
     rows = Rows.cut(ids, codes, length)
     counts = np.bincount(codes, minlength=len(labels)).tolist()
-    digest = sha256()
-    for text, label in zip(texts.texts, texts.labels or (), strict=True):
-        digest.update(sha256(f"{label}\0{text}".encode(errors="replace")).digest())
     windows = np.bincount(rows.owner, minlength=rows.texts)
     return rows, {
         "texts": rows.texts,
@@ -230,8 +227,16 @@ def split_of(
         "tokens": len(rows.ids),
         "texts_per_class": dict(zip(labels, counts, strict=True)),
         "texts_in_several_rows": int((windows > 1).sum()),
-        "sha256": digest.hexdigest(),
+        "sha256": digest_of(texts),
     }
+
+
+def digest_of(texts: LabelledTexts) -> str:
+    """Return the SHA-256 of texts and their labels, in their order."""
+    digest = sha256()
+    for text, label in zip(texts.texts, texts.labels or (), strict=True):
+        digest.update(sha256(f"{label}\0{text}".encode(errors="replace")).digest())
+    return digest.hexdigest()
 
 
 def _check(
