@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mdlm_classify.config import LabelledTextConfig
+from mdlm_classify.data.prepare import divide, read
+from mdlm_classify.data.texts import LabelledTexts
+from mdlm_classify.evaluating import known_texts
 from mdlm_core.cli import run
 
 from .commands_toy import mdlm, table
@@ -65,3 +70,18 @@ def test_texts_that_changed_are_not_those_held_out(capsys, trained, command):
     assert "changed since" in err
     assert "--data" in err
     mdlm(capsys, command, trained / "run", "--json")
+
+
+def test_only_texts_that_were_learned_from_are_known(tmp_path):
+    path, free = table(tmp_path / "texts.csv", 40, 2), tmp_path / "free.txt"
+    settings = LabelledTextConfig(path=str(path), rows=20, holdout=0.3)
+    train, _, _, _ = read(settings)
+    learned, held, _ = divide(train, None, settings)
+    free.write_text(f"{held.texts[0]}\nanother film\n")
+    asked = LabelledTexts.of([*train.texts, "Another film!"])
+    for unlabelled, also in (("", set()), (str(free), {"Another film!"})):
+        found = known_texts(replace(settings, unlabelled=unlabelled), asked)
+        known = {
+            text for text, is_known in zip(asked.texts, found, strict=True) if is_known
+        }
+        assert known == {*learned.texts, *also}

@@ -21,7 +21,7 @@ from .answers import Answers, answer
 from .config import LabelledTextConfig, ScoringConfig
 from .data.duplicates import signatures
 from .data.labels import codes_of
-from .data.prepare import digest_of, divide
+from .data.prepare import digest_of, divide, fresh_unlabelled
 from .data.prepare import read as read_split
 from .data.texts import LabelledTexts
 from .face import GenerativeClassifier, TextClassifier
@@ -193,12 +193,14 @@ def known_texts(
 ) -> NDArray[np.bool_] | None:
     """Return which texts also stand among those that a run learned from, ``(N,)``.
 
-    Case, blanks and punctuation do not count. None if the file or folder that the run
-    read is not there.
+    Those that it held out, or left out, are not among them. Case, blanks and
+    punctuation do not count. None if the file or folder that the run read is not there.
     """
     if not settings.path or not Path(settings.path).exists():
         return None
-    train, _, unlabelled, _ = read_split(settings)
-    seen = {*signatures(train.texts), *signatures(unlabelled)}
+    train, given, free, _ = read_split(settings)
+    learned, held, _ = divide(train, given, settings)
+    free, _ = fresh_unlabelled(free, held, settings)
+    seen = {*signatures(learned.texts), *signatures(free)}
     keys = signatures(texts.texts)
     return np.array([key in seen for key in keys], dtype=bool)

@@ -93,7 +93,7 @@ def prepare(
     """Drop, divide and encode texts; see `LabelledSource.from_texts`."""
     train, held_out, dropped = divide(train, held_out, config)
     labels = classes_of(train.labels or (), config.labels)
-    unlabelled, of_unlabelled = _fresh_unlabelled(unlabelled, held_out, config)
+    unlabelled, of_unlabelled = fresh_unlabelled(unlabelled, held_out, config)
     tokenizer = tokenizer or tokenizer_of(config, train, held_out, unlabelled)
     splits: dict[str, Rows] = {}
     facts: dict[str, dict[str, object]] = {}
@@ -102,7 +102,7 @@ def prepare(
             texts, labels, tokenizer, config.length, drop_empty=name == "train"
         )
     if config.unlabelled_share == 1:  # no text has its label
-        unlabelled, _ = _fresh_unlabelled([*unlabelled, *train.texts], held_out, config)
+        unlabelled, _ = fresh_unlabelled([*unlabelled, *train.texts], held_out, config)
     rows = Rows.cut(
         encode_all(tokenizer, unlabelled),
         np.full(len(unlabelled), -1, dtype=np.int64),
@@ -165,9 +165,10 @@ def _fresh(
     return train, found.card()
 
 
-def _fresh_unlabelled(
+def fresh_unlabelled(
     texts: Sequence[str], held_out: LabelledTexts, config: LabelledTextConfig
 ) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Return the texts without labels that are learned from, and what was found."""
     if not texts:
         return (), {}
     found = overlap(signatures(texts), None, signatures(held_out.texts))
