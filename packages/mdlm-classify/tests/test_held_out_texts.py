@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mdlm_classify.config import LabelledTextConfig
 from mdlm_classify.data.prepare import divide, read
 from mdlm_classify.data.texts import LabelledTexts
 from mdlm_classify.evaluating import known_texts
+from mdlm_classify.training import IN_MEMORY
 from mdlm_core.cli import run
 
 from .commands_toy import mdlm, table
@@ -85,3 +88,15 @@ def test_only_texts_that_were_learned_from_are_known(tmp_path):
             text for text, is_known in zip(asked.texts, found, strict=True) if is_known
         }
         assert known == {*learned.texts, *also}
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+def test_texts_given_in_memory_are_asked_for(capsys, trained, tmp_path, command):
+    place = tmp_path / "run"
+    shutil.copytree(trained / "run", place)
+    config = yaml.safe_load((place / "config.yaml").read_text())
+    config["data"] |= {"path": IN_MEMORY, "validation": ""}
+    (place / "config.yaml").write_text(yaml.safe_dump(config))
+    _, err = mdlm(capsys, command, place, code=2)
+    assert "given in memory" in err
+    assert "--data" in err

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mdlm_core.errors import DataError
+from mdlm_core.errors import DataError, UsageError
 
 from .answers import Answers, answer
 from .config import LabelledTextConfig, ScoringConfig
@@ -29,6 +29,7 @@ from .inputs import names_of
 from .predictor import Predictor, Progress
 from .report.card import Evaluation
 from .report.curve import DrawPoint, draws_curve, draws_for, point
+from .training import IN_MEMORY
 
 
 def evaluate(
@@ -176,7 +177,13 @@ def held_out(settings: LabelledTextConfig, card: Mapping[str, Any]) -> LabelledT
 
     Raises:
         DataError: if they cannot be read, or are others now.
+        UsageError: if they were given in memory.
     """
+    if settings.path == IN_MEMORY:
+        raise UsageError(
+            "the texts of this run were given in memory, and it keeps no copy of those "
+            "it held out; give labelled texts with --data"
+        )
     train, given, _, _ = read_split(settings)
     _, found, _ = divide(train, given, settings)
     if digest_of(found) != card["splits"]["validation"]["sha256"]:
