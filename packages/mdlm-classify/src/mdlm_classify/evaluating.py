@@ -113,10 +113,7 @@ def _curve(
     rows: Sequence[int],
     progress: Progress | None,
 ) -> tuple[tuple[DrawPoint, ...], DrawPoint]:
-    """Return accuracy after 2, 4, 8, ... draws, and what the rule in force reached.
-
-    Each number of draws has the masks of the one before, and as many more.
-    """
+    """Return accuracy after 2, 4, 8, ... draws, and what the rule in force reached."""
     model = classifier.model_
     assert isinstance(model, Predictor)
     own = model.scoring
