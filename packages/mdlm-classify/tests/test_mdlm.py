@@ -350,3 +350,51 @@ def test_a_wrong_parameter_is_said(given, error, words):
     with pytest.raises(error, match=words):
         model.fit(X, Y)
     assert not hasattr(model, "trained_")  # it was said before anything was learned
+
+
+# ---- repeated texts ----------------------------------------------------------------
+
+
+def untrained(more=None):
+    settings = {**AT_THE_START, **(more or {})}
+    return small(settings, epochs=None, calibrate=False)
+
+
+def test_a_text_that_stands_twice_counts_once():
+    many = [*X, *(X[row] for row in SHIPS for _ in range(3))]
+    model = untrained().fit(many, [*Y, *(["ships"] * (3 * len(SHIPS)))])
+    plain = untrained().fit(X, Y)
+    assert model.class_count_.tolist() == plain.class_count_.tolist() == [27, 27, 27]
+    np.testing.assert_array_equal(model.predict_proba(NEW), plain.predict_proba(NEW))
+    dropped = model.trained_.data["dropped_before_division"]
+    assert dropped == {"also_held_out": 0, "repeated": 90, "contradictory": 0}
+
+
+def test_a_class_of_copies_is_learned():
+    food = [X[row] for row in OTHERS if Y[row] == "food"]
+    labels = ["food"] * len(food) + ["ships"] * 20
+    model = untrained().fit([*food, *["all hands"] * 20], labels)
+    assert model.class_count_.tolist() == [27, 1]
+
+
+def test_the_classes_are_counted_after_rows_are_chosen():
+    assert untrained({"data.rows": 9}).fit(X, Y).class_count_.tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "words"),
+    [
+        (["good day", "bad day"] * 20, ["a", "b"] * 20, "one of each class.*`validat"),
+        (["good day", "bad day", "Good day!"], ["a", "a", "b"], "class 'b' stands"),
+    ],
+)
+def test_repetitions_that_leave_too_little_are_said(given, labels, words):
+    with pytest.raises(DataError, match=words):
+        small().fit(given, labels)
+
+
+def test_what_identifies_the_data_is_kept_without_a_folder():
+    model = untrained().fit(*pick(OTHERS))
+    assert model.trained_.data["splits"]["train"]["texts"] == 54
+    model.partial_fit(*pick(SHIPS))
+    assert model.trained_.data["later"][0]["texts"] == 27

@@ -8,6 +8,7 @@ Letters: N texts, C classes.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -34,7 +35,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     classes_: NDArray[Any]
     """``(C,)``: the classes, sorted."""
     class_count_: NDArray[np.int64]
-    """``(C,)``: training texts of each class."""
+    """``(C,)``: training texts of each class, as they were learned from."""
     seed_: int
     """What `random_state` became."""
     validation_fraction: float
@@ -66,6 +67,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check(self, names: tuple[str, ...]) -> None:
         """Refuse parameters that cannot work, before anything is learned."""
+
+    def _distinct(self, train: LabelledTexts, names: tuple[str, ...]) -> LabelledTexts:
+        """Return the texts to divide: here all of them."""
+        del names
+        return train
 
     def _calibrate(self, held_out: LabelledTexts) -> None:
         """Fit what turns scores into probabilities, on texts not learned from."""
@@ -113,7 +119,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if validation is not None:
             held_out = self._validation(validation, classes)
         elif self.validation_fraction:
-            train, held_out = self._split(train)
+            self._check(names)
+            train, held_out = self._split(self._distinct(train, names))
         else:
             calibrate = False
         more = [] if unlabelled is None else self._texts(unlabelled, "unlabelled")
@@ -183,8 +190,8 @@ def _labelled(texts: list[str], labels: NDArray[Any], what: str) -> LabelledText
 
 def _count(texts: LabelledTexts, names: tuple[str, ...]) -> NDArray[np.int64]:
     assert texts.labels is not None
-    found = list(texts.labels)
-    return np.array([found.count(name) for name in names], dtype=np.int64)
+    found = Counter(texts.labels)
+    return np.array([found[name] for name in names], dtype=np.int64)
 
 
 def _decision(log_posterior: NDArray[np.float64]) -> NDArray[np.float64]:

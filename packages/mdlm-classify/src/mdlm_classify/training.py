@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -24,12 +25,14 @@ from torch import nn
 
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import RunConfig, resolve
+from mdlm_core.errors import DataError
 from mdlm_core.protocols import DataSource, Schedule, Task, Tokenizer
 from mdlm_core.train.devices import choose_device
 from mdlm_core.train.runs import LoadedRun, load_run
 from mdlm_core.train.start import train as start
 
 from .config import LabelledTextConfig
+from .data.duplicates import overlap, signatures
 from .data.source import LabelledSource
 from .data.texts import LabelledTexts
 from .inputs import names_of
@@ -112,6 +115,34 @@ class TrainedByRun:
             self.card().save(Path(self.out))
         return self
 
+    def _distinct(self, train: LabelledTexts, names: tuple[str, ...]) -> LabelledTexts:
+        """Return the texts without repetitions, which would stand on both sides.
+
+        Raises:
+            DataError: if no text can be held out then, or a class has none left.
+        """
+        config = self._config(names, keep=False)
+        settings = cast("LabelledTextConfig", config.data.config)
+        if settings.duplicates == "keep":
+            return train
+        found = overlap(signatures(train.texts), train.labels, ())
+        self.dropped_ = found.card()
+        fresh = train.select(found.fresh)
+        left = Counter(fresh.labels)
+        gone = [name for name in names if not left[name]]
+        if gone:
+            raise DataError(
+                f"each text of the class '{gone[0]}' stands before with another "
+                f"label; a text is learned once, with its first label"
+            )
+        if max(left.values()) < 2:
+            raise DataError(
+                f"of {len(train)} texts {len(fresh)} are different, one of each class, "
+                f"so that none can be held out; give more texts, or held-out ones as "
+                f"`validation`, or hold out nothing (validation_fraction=0)"
+            )
+        return fresh
+
     def _learn(
         self,
         train: LabelledTexts,
@@ -123,8 +154,13 @@ class TrainedByRun:
         config = self._config(names, keep=held_out is train)
         settings = cast("LabelledTextConfig", config.data.config)
         source = LabelledSource.from_texts(
-            train, held_out, settings, unlabelled=unlabelled
+            train,
+            held_out,
+            settings,
+            unlabelled=unlabelled,
+            card={"dropped_before_division": self.__dict__.pop("dropped_", {})},
         )
+        cast("Any", self).class_count_ = source.class_sizes().numpy()
         with self._folder() as folder:
             run = train_run(
                 fitting(config, source),
@@ -133,7 +169,7 @@ class TrainedByRun:
                 device=self.device,
                 verbose=self.verbose,
             )
-        self.trained_ = Trained.of(run)
+            self.trained_ = Trained.of(run)  # reads the folder
         self._use(self.trained_, names)
 
     def _config(self, names: tuple[str, ...], *, keep: bool) -> RunConfig:
