@@ -305,6 +305,14 @@ def test_texts_to_be_measured_on_are_read_before_training(capsys, folder):
     _, err = mdlm(capsys, *given, "--tiny", "--test", folder / "none.csv", code=1)
     assert "none.csv" in err
     assert not (folder / "late").exists()
+    (folder / "odd.csv").write_text("text,label\na fine film,good\na dull film,bat\n")
+    (folder / "some.txt").write_text("a film\n")
+    given += ["--tiny", "--test", folder / "odd.csv", "--set", "train.steps=1"]
+    for more in ([], ["--unlabelled", folder / "some.txt"]):
+        _, err = mdlm(capsys, *given, *more, code=1)
+        assert "line 3" in err
+        assert "did you mean 'bad'?" in err
+        assert not [*folder.glob("late*")]
 
 
 def test_a_finished_run_says_how_to_go_on(capsys, folder):

@@ -25,9 +25,9 @@ from mdlm_core.errors import UsageError
 from .options import Data, LabelColumn
 from .train_runs import (
     Plan,
-    check_test,
     describe_run,
     finish,
+    read_test,
     train_background,
     train_run,
 )
@@ -163,12 +163,12 @@ def train(
     if dry_run:
         describe_run(config, catalog)
         return
-    if test is not None:
-        check_test(test, config)
+    tested = None if test is None else read_test(test, config)
     if first is not None and not (resume and there):
         more: tuple[str, ...] = BACKGROUND
         if background_epochs is not None:
             more = (*more, f"train.epochs={background_epochs}")
-        train_background(plan, first, more, resume=resume, device=device)
-    outcome, source = train_run(config, catalog, out, resume and there, device)
+        train_background(plan, first, more, resume=resume, device=device, test=tested)
+    resume = resume and there
+    outcome, source = train_run(config, catalog, out, resume, device, tested)
     finish(outcome, source, catalog, test=test, device=device, imports=imports or ())

@@ -21,6 +21,7 @@ from .evaluate import evaluate
 from .progress import Progress
 
 if TYPE_CHECKING:
+    from mdlm_classify.data.texts import LabelledTexts
     from mdlm_core.protocols import DataSource
     from mdlm_core.train import Outcome
 
@@ -67,14 +68,31 @@ def train_run(
     out: Path | None,
     resume: bool,
     device: str | None,
+    test: LabelledTexts | None = None,
 ) -> tuple[Outcome, DataSource]:
-    """Train, and leave if a signal stopped it; return the data as well."""
+    """Train, and leave if a signal stopped it; return the data as well.
+
+    Args:
+        config: the settings.
+        catalog: where components come from.
+        out: the run folder.
+        resume: whether to go on with the run there.
+        device: its name; None takes the best.
+        test: texts to be measured on later.
+
+    Raises:
+        DataError: if a label of `test` is none of the classes; nothing is trained.
+    """
     from mdlm_core.train import train as start
     from mdlm_core.train.engine import start_processes
     from mdlm_core.train.processes import leave
 
     with start_processes(device).local_main_process_first():  # it fills the caches
         source = catalog.build("dataset", config.data)
+    if test is not None:
+        from mdlm_classify.data.labels import codes_of
+
+        codes_of(test.labels or (), cast("Any", source).labels, test.origin)
     outcome = start(
         _fitting(config, source),
         out=out,
@@ -112,15 +130,16 @@ def train_background(
     *,
     resume: bool,
     device: str | None,
+    test: LabelledTexts | None = None,
 ) -> None:
-    """Learn text of no class, unless that is done."""
+    """Learn text of no class, unless that is done; see `train_run`."""
     from mdlm_core.train.engine import start_processes
 
     start_processes(device)
     _print(f"first all texts without their labels, in {folder}")
     there = (folder / "config.yaml").is_file()
     catalog, config = plan.resolve(folder if resume else None, more)
-    train_run(config, catalog, folder, resume and there, device)
+    train_run(config, catalog, folder, resume and there, device, test)
 
 
 def _print(text: str) -> None:
@@ -131,11 +150,11 @@ def _print(text: str) -> None:
         print(text, flush=True)
 
 
-def check_test(path: str, config: RunConfig) -> None:
-    """Read the texts to be measured on before hours are spent."""
+def read_test(path: str, config: RunConfig) -> LabelledTexts:
+    """Return the texts to be measured on, which are read before hours are spent."""
     from .reading import read
 
-    read(path, config.data.config)
+    return read(path, config.data.config)
 
 
 def finish(
