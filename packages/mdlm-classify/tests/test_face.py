@@ -20,6 +20,10 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mdlm_classify.calibration import LengthTemperature
+from mdlm_classify.doubt import Familiar
+from mdlm_core.errors import DataError
+
 from .words_toy import BagClassifier, texts
 
 
@@ -192,6 +196,39 @@ def test_texts_to_calibrate_on_may_be_given():
     assert given.predict_log_proba(new)[rows, chosen].mean() > before
     with pytest.raises(ValueError, match=r"validation\[1\] has the label 'boats'"):
         BagClassifier().fit(X, y, validation=(["a"], ["boats"]))
+
+
+def test_texts_of_a_class_that_cannot_be_do_not_calibrate():
+    X, y = texts(60)
+    new, labels = texts(200, seed=3)
+    prior = {"food": 3, "ships": 1, "stars": 0}
+    possible = [row for row, label in enumerate(labels) if label != "stars"]
+    some = [new[row] for row in possible], [labels[row] for row in possible]
+    given = BagClassifier(calibrate=True, prior=prior).fit(
+        X, y, validation=(new, labels)
+    )
+    oracle = BagClassifier(prior=prior).fit(X, y).recalibrate(*some)
+    assert given.temperature_ == oracle.temperature_ != LengthTemperature()
+    stars = [new[row] for row in range(200) if row not in possible]
+    with pytest.raises(DataError, match="each text with a token is of a class of pri"):
+        given.recalibrate(stars, ["stars"] * len(stars))
+    alone = BagClassifier(calibrate=True, prior=prior)
+    alone.fit(X, y, validation=(stars, ["stars"] * len(stars)))
+    assert alone.temperature_ == LengthTemperature()
+
+
+def test_a_fit_learns_what_usual_texts_look_like():
+    X, y = texts(60)
+    new, labels = texts(50, seed=3)
+    model = BagClassifier(calibrate=True).fit(
+        X, y, validation=([*new, ""], [*labels, "food"])
+    )
+    log_prior = torch.from_numpy(model.log_prior_)
+    expected = Familiar.fit(model.scores(new), log_prior)
+    assert Familiar.from_dict(model._facts()["familiar"]) == expected
+    assert "familiar" not in BagClassifier(calibrate=False).fit(X, y)._facts()
+    model.calibrate = False
+    assert "familiar" not in model.fit(X, y)._facts()
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

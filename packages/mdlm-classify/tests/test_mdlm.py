@@ -19,6 +19,8 @@ from mdlm_classify import (
     SimpleMaskedDiffusion,
     load_classifier,
 )
+from mdlm_classify.calibrating import calibrate
+from mdlm_classify.data.split import holdout
 from mdlm_core.data.source import check_request
 from mdlm_core.errors import (
     CheckpointError,
@@ -135,6 +137,14 @@ def test_a_missing_token_counts_for_nothing(trained):
     )
 
 
+def held_out_of(trained, other):
+    """Return the texts that the run held out, as ids, and their classes."""
+    labels = [3 if y == "food" else len(y) * 2 for y in Y]
+    _, rows = holdout([str(label) for label in labels], 0.1, trained.seed_)
+    codes = [other.model_.labels.index(str(labels[row])) for row in rows]
+    return other.model_.documents([X[row] for row in rows]), torch.tensor(codes)
+
+
 # ---- files -----------------------------------------------------------------------
 
 
@@ -158,6 +168,15 @@ def test_it_comes_back_from_its_folder_and_from_pickle(trained, folder, tmp_path
         assert copy.score_samples(NEW) == pytest.approx(trained.score_samples(NEW))
     with pytest.raises(UsageError, match="not empty"):
         trained.save(tmp_path / "copy")
+
+
+def test_a_fit_knows_usual_texts_as_the_command_does(trained, folder):
+    facts = json.loads((folder / "classifier.json").read_text())
+    assert facts["familiar"]["ratio"]["mean"] > 0  # against text of no class
+    again = load_classifier(folder)
+    found = calibrate(again, *held_out_of(trained, again))
+    assert found.to_dict()["familiar"] == facts["familiar"]
+    assert again.temperature_ == trained.temperature_
 
 
 def test_a_new_prior_is_kept_in_the_folder(trained, tmp_path):

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor
 
 from mdlm_core.errors import DataError, UsageError
@@ -17,10 +18,12 @@ from mdlm_core.errors import DataError, UsageError
 from .calibration import LengthTemperature, ece, fit
 from .data.document import Document
 from .doubt import Familiar
-from .face import GenerativeClassifier, TextClassifier
 from .posterior import log_joint
 from .predictor import LikelihoodModel, Predictor, Progress
-from .training import TrainedByRun
+
+if TYPE_CHECKING:
+    from .face import GenerativeClassifier, TextClassifier
+    from .training import TrainedByRun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +31,7 @@ class Calibrated:
     """What calibration found, and what it changed."""
 
     rows: int
-    """Texts with a token, N."""
+    """Texts with a token, and of a class that can be, N."""
     accuracy: float
     temperature: LengthTemperature
     familiar: Familiar | None
@@ -55,16 +58,18 @@ def calibrate(
     """Fit the temperature of a classifier, and learn what usual texts look like.
 
     A prior that was set since the last calibration becomes the one under which the
-    temperature is fitted.
+    temperature is fitted. Texts of a class of prior 0 do not count: it is never
+    predicted.
 
     Args:
-        classifier: trained; its temperature is replaced.
+        classifier: trained; its temperature is replaced, and so is what its file says
+            of usual texts.
         documents: N texts as ids.
         codes: ``(N,)`` their classes, in the order of the model.
         progress: told how far scoring is.
 
     Raises:
-        DataError: if no text has a token.
+        DataError: if no text has a token, or all are of classes of prior 0.
     """
     model = classifier.model_
     if model.log_new_prior is not None:
@@ -72,18 +77,25 @@ def calibrate(
     if not any(document.tokens for document in documents):
         raise DataError("there is no text with a token to calibrate on")
     scores = model.score_documents(documents, null=has_null(model), progress=progress)
-    keep = scores.tokens > 0
+    keep = (scores.tokens > 0) & (model.log_prior[codes] > -torch.inf)
+    if not bool(keep.any()):
+        raise DataError(
+            "each text with a token is of a class of prior 0, so that there is nothing "
+            "to calibrate on; give such a class a weight"
+        )
     scores, codes = scores.select(keep), codes[keep]
     joint = log_joint(scores.log_likelihood, model.log_prior)
     model.temperature = fit(joint, codes, scores.tokens)
     before = joint.log_softmax(1)
     after = model.log_posterior(scores)
-    enough = len(codes) > 1
+    familiar = Familiar.fit(scores, model.log_prior) if len(codes) > 1 else None
+    known = None if familiar is None else familiar.to_dict()
+    classifier.facts_ = {**classifier.facts_, "familiar": known}
     return Calibrated(
         rows=len(codes),
         accuracy=float((after.argmax(1) == codes).double().mean()),
         temperature=model.temperature,
-        familiar=Familiar.fit(scores, model.log_prior) if enough else None,
+        familiar=familiar,
         ece_before=ece(before.exp(), codes),
         ece_after=ece(after.exp(), codes),
         log_loss_before=_log_loss(before, codes),
@@ -102,6 +114,8 @@ def generative(classifier: TextClassifier, run: object) -> GenerativeClassifier:
     Raises:
         UsageError: if it does not.
     """
+    from .face import GenerativeClassifier
+
     if not isinstance(classifier, GenerativeClassifier):
         raise UsageError(
             f"'{run}' is a discriminative model, which has no likelihood to calibrate"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from .data.labels import name_of
 from .data.split import holdout
 from .data.texts import LabelledTexts
 from .inputs import classes_of, codes_of, labels_of, names_of, texts_of
@@ -36,6 +37,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """``(C,)``: the classes, sorted."""
     class_count_: NDArray[np.int64]
     """``(C,)``: training texts of each class, as they were learned from."""
+    facts_: dict[str, Any]
+    """What a file says besides, such as what usual texts look like."""
     seed_: int
     """What `random_state` became."""
     validation_fraction: float
@@ -126,6 +129,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         more = [] if unlabelled is None else self._texts(unlabelled, "unlabelled")
         self._check(names)
         self.classes_ = classes
+        self.facts_ = {}
         self.class_count_ = _count(train, names)
         self._learn(train, held_out, names, more)
         if calibrate:
@@ -185,7 +189,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _labelled(texts: list[str], labels: NDArray[Any], what: str) -> LabelledTexts:
-    return LabelledTexts.of(texts, map(str, labels.tolist()), name=what)
+    return LabelledTexts.of(texts, map(name_of, labels.tolist()), name=what)
 
 
 def _count(texts: LabelledTexts, names: tuple[str, ...]) -> NDArray[np.int64]:

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from .calibrating import calibrate
 from .calibration import LengthTemperature
-from .calibration import fit as fit_temperature
 from .classifier import TextClassifier
 from .data.document import Document
 from .data.texts import LabelledTexts
 from .inputs import codes_of, labels_of, names_of
-from .posterior import log_evidence, log_joint
+from .posterior import log_evidence
 from .predictor import LikelihoodModel, Progress
 from .prior import class_prior
 from .scoring.scores import Scores
@@ -157,7 +157,8 @@ class GenerativeClassifier(TextClassifier):
     def recalibrate(self, X: Any, y: Any, *, progress: Progress | None = None) -> Self:
         """Fit the temperature to N texts that the model has not learned from.
 
-        The prior in force is the one under which it is fitted.
+        The prior in force is the one under which it is fitted. It is also learned what
+        usual texts look like, which `card` and files say.
 
         Args:
             X: texts.
@@ -166,7 +167,7 @@ class GenerativeClassifier(TextClassifier):
 
         Raises:
             ValueError: if a label is unknown.
-            DataError: if no text has a token.
+            DataError: if no text has a token, or all are of classes of prior 0.
         """
         check_is_fitted(self, "classes_")
         texts = self._texts(X)
@@ -188,29 +189,27 @@ class GenerativeClassifier(TextClassifier):
             codes: ``(N,)`` their classes, in the order of the model.
             progress: told how far scoring is.
         """
-        model = self.model_
-        if model.log_new_prior is not None:
-            model.log_prior, model.log_new_prior = model.log_new_prior, None
-        found = model.score_documents(documents, progress=progress)
-        joint = log_joint(found.log_likelihood, model.log_prior)
-        model.temperature = fit_temperature(joint, codes, found.tokens)
+        calibrate(self, documents, codes, progress=progress)
         return self
 
     def _calibrate(self, held_out: LabelledTexts) -> None:
-        documents = self.model_.documents(held_out.texts)
-        if not self.calibrate or not any(document.tokens for document in documents):
+        if not self.calibrate:
             return
         assert held_out.labels is not None
+        documents = self.model_.documents(held_out.texts)
         index = {name: column for column, name in enumerate(self.model_.labels)}
         codes = torch.tensor([index[label] for label in held_out.labels])
-        self.recalibrate_on(documents, codes)
+        tokens = torch.tensor([document.tokens for document in documents])
+        possible = self.model_.log_prior[codes] > -torch.inf
+        if bool(((tokens > 0) & possible).any()):
+            self.recalibrate_on(documents, codes)
 
     # ---- files ---------------------------------------------------------------
 
     def _facts(self) -> dict[str, Any]:
         model = self.model_
         found = {
-            **getattr(self, "facts_", {}),
+            **self.facts_,
             "prior": model.log_prior.exp().tolist(),
             "prior_rule": self.prior if isinstance(self.prior, str) else "given",
             "temperature": asdict(model.temperature),
