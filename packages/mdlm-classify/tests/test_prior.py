@@ -9,6 +9,8 @@ import pytest
 import torch
 from scipy import optimize
 
+from mdlm_classify.data.labels import label_of, name_of
+from mdlm_classify.inputs import names_of
 from mdlm_classify.posterior import log_evidence
 from mdlm_classify.prior import PriorError, class_prior, em_prior
 from mdlm_core.errors import ConfigError
@@ -125,3 +127,13 @@ def test_a_text_that_no_class_can_have_is_refused() -> None:
     only = torch.tensor([[-math.inf, 0.0], [0.0, -math.inf]])
     with pytest.raises(PriorError, match="text 1"):
         em_prior(only, torch.tensor([0.0, 1.0]))
+
+
+def test_a_truth_value_is_written_in_one_way() -> None:
+    for value in (True, np.True_):
+        assert label_of(bool(value), "line 1") == name_of(value) == "true"
+    assert names_of(np.array([False, True])) == ("false", "true")
+    found = class_prior({True: 3, np.False_: 1}, ("false", "true"))
+    assert found.tolist() == [0.25, 0.75]
+    with pytest.raises(ValueError, match="both written 'true'"):
+        names_of(np.array([True, "true"], dtype=object))

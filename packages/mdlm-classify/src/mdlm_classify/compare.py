@@ -22,7 +22,7 @@ from mdlm_core.cache import write_atomic
 from mdlm_core.errors import DataError, UsageError
 
 from .comparison import Comparison, Result, build
-from .data.labels import in_order
+from .data.labels import in_order, name_of
 
 if TYPE_CHECKING:
     from .data.texts import LabelledTexts
@@ -194,7 +194,7 @@ def _run(
             f"{name} has no probabilities; put it into CalibratedClassifierCV"
         )
     end = time.perf_counter()
-    column = {str(label): place for place, label in enumerate(model.classes_)}
+    column = {name_of(label): place for place, label in enumerate(model.classes_)}
     ordered = logs[:, [column[label] for label in labels]]
     return {
         "log_posterior": ordered.tolist(),

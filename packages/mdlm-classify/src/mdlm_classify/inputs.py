@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from .data.labels import name_of
+
 _SHOWN = 40
 """Characters of a value that an error shows."""
 
@@ -160,7 +162,7 @@ def names_of(classes: NDArray[Any]) -> tuple[str, ...]:
     Raises:
         ValueError: if two classes have the same name.
     """
-    names = tuple(str(value) for value in classes.tolist())
+    names = tuple(map(name_of, classes.tolist()))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"two classes are both written '{twice[0]}'; rename one")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from .config import ScoringConfig
+from .data.labels import name_of
 from .data.texts import LabelledTexts
 from .face import GenerativeClassifier
 from .growth import grow
@@ -138,6 +139,9 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
         it again. A prior that was given by number keeps its proportions, and a new
         class gets its share of all texts.
 
+        The run folder `out` of `fit` stays as it was; `save` writes what has been
+        learned since into another one.
+
         Args:
             X: texts.
             y: their classes.
@@ -169,7 +173,7 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
             raise ValueError(
                 'learn is "new", but each of these classes is known; use "all"'
             )
-        more = LabelledTexts.of(texts, map(str, labels.tolist()), name="X")
+        more = LabelledTexts.of(texts, map(name_of, labels.tolist()), name="X")
         alone = bool(new) and learn != "all"
         more, held_out = self._some_held_out(more) if alone else (more, more)
         counted = dict.fromkeys(names, 0)

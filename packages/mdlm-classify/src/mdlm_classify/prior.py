@@ -14,6 +14,8 @@ from torch import Tensor
 
 from mdlm_core.errors import ConfigError
 
+from .data.labels import name_of
+
 NAMES = ("empirical", "uniform")
 
 
@@ -32,7 +34,7 @@ def class_prior(
         prior: "empirical" for the shares of the training texts, "uniform", or a weight
             for each label; weights need not sum to 1, and a class of weight 0 is never
             predicted. A label may be given as what its name is the text of, as 1
-            for "1".
+            for "1" and True for "true".
         labels: the names of the classes in order.
         sizes: ``(C,)`` training texts of each class, for "empirical".
 
@@ -47,7 +49,7 @@ def class_prior(
         return _named(prior, labels, sizes)
     given: dict[str, float] = {}
     for key, value in prior.items():
-        label = str(key)
+        label = name_of(key)
         if label not in labels:
             raise PriorError(
                 f"the prior has the label '{label}', which is none of the classes"

@@ -36,6 +36,8 @@ from mdlm_core.train.folder import RunFolder, write_config
 from mdlm_core.train.runs import LoadedRun, load_run
 from mdlm_core.train.state import collect, named_tensors
 
+from .data.labels import name_of
+
 if TYPE_CHECKING:
     from .training import Trained, TrainedByRun
 
@@ -100,7 +102,7 @@ def read_card(folder: Path | str) -> Card | None:
             sizes=tuple(map(int, found.pop("sizes"))),
             facts=found,
         )
-        names = sorted(str(value) for value in card.classes)
+        names = sorted(map(name_of, card.classes))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"'{path}' cannot be read: {error!r}") from error
     if form != FORMAT:

@@ -20,18 +20,23 @@ _SHOWN = 12
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
+def name_of(value: object) -> str:
+    """Return what a class is called in files: true and false as in JSON."""
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    return str(value)
+
+
 def label_of(value: object, where: str) -> str:
-    """Return the label in a cell, as text: true and false as in JSON.
+    """Return the label in a cell, as text; see `name_of`.
 
     Raises:
         DataError: if the cell is empty, or is no text, number or truth value.
     """
     if isinstance(value, str):
         label = value.strip()
-    elif isinstance(value, bool):
-        label = "true" if value else "false"
     elif isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-        label = str(value)
+        label = name_of(value)
     elif value is None or isinstance(value, float):
         label = ""
     else:
