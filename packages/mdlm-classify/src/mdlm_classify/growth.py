@@ -18,8 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -40,7 +38,7 @@ from .data.texts import LabelledTexts
 from .nn.condition import Conditional
 from .saved import with_labels
 from .task import ClassConditionalDiffusion, Classify
-from .training import Trained, fitting, train_run
+from .training import Trained, fitting, run_folder, train_run
 
 
 def grow(
@@ -89,10 +87,10 @@ def grow(
         sizes=torch.tensor(list(sizes)),
         alone=alone,
     )
-    with TemporaryDirectory(prefix="mdlm-classify-") as place:
+    with run_folder(None, device=device) as folder:
         run = train_run(
             fitting(config, source),
-            Path(place) / "run",
+            folder,
             source=source,
             task=task,
             device=device,

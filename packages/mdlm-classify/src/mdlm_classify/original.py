@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
 from json import dumps
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self, cast
 
 from torch import nn
 
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import RunConfig, resolve
-from mdlm_core.errors import CheckpointError, ConfigError, DataError, UsageError
+from mdlm_core.errors import CheckpointError, ConfigError, UsageError
 from mdlm_core.protocols import DataSource
 from mdlm_core.train.devices import choose_device
 from mdlm_core.train.runs import load_run
@@ -34,7 +31,7 @@ from .inputs import texts_of
 from .nn.per_class import PerClass
 from .pretrained import begin_with, not_none
 from .saved import write_run
-from .training import Trained, train_run
+from .training import Trained, fitting, run_folder, train_run
 
 LR = 5e-5
 """For pretrained weights."""
@@ -116,13 +113,9 @@ class SimpleDiscreteDiffusion:
             cast("Any", config.data.config),
             tokenizer=None if before is None else before.tokenizer,
         )
-        config = _fitting(config, source)
+        config = fitting(config, source)
         task = _Continued(config, None if before is None else before.module)
-        with ExitStack() as stack:
-            folder = Path(out) if out is not None else None
-            if folder is None:
-                place = TemporaryDirectory(prefix="mdlm-classify-")
-                folder = Path(stack.enter_context(place)) / "run"
+        with run_folder(out, device=self.device) as folder:
             run = train_run(
                 config,
                 folder,
@@ -264,15 +257,6 @@ def _check_tokenizer(name: str) -> None:
             f"model of each class would have another one, and their likelihoods could "
             f"not be compared; use byte, or the name of a pretrained tokenizer"
         )
-
-
-def _fitting(config: RunConfig, source: DataSource) -> RunConfig:
-    """Return the settings with a batch that is no larger than the data."""
-    rows = source.size("train")
-    if not rows:
-        raise DataError("there is no text to learn from: all of them are empty")
-    size = min(config.train.batch_size, rows)
-    return replace(config, train=replace(config.train, batch_size=size))
 
 
 def _warn_once() -> None:

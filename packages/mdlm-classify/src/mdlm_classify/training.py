@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, Self, cast
 
 import numpy as np
@@ -28,6 +29,8 @@ from mdlm_core.config import RunConfig, resolve
 from mdlm_core.errors import DataError
 from mdlm_core.protocols import DataSource, Schedule, Task, Tokenizer
 from mdlm_core.train.devices import choose_device
+from mdlm_core.train.engine import start_processes
+from mdlm_core.train.processes import on_main
 from mdlm_core.train.runs import LoadedRun, load_run
 from mdlm_core.train.start import train as start
 
@@ -112,7 +115,8 @@ class TrainedByRun:
         """Learn from N texts `X` and their classes `y`; see `TextClassifier.fit`."""
         cast("Any", super()).fit(X, y, validation=validation, unlabelled=unlabelled)
         if self.out is not None:
-            self.card().save(Path(self.out))
+            card, out = self.card(), Path(self.out)
+            on_main(lambda: card.save(out))
         return self
 
     def _distinct(self, train: LabelledTexts, names: tuple[str, ...]) -> LabelledTexts:
@@ -161,7 +165,7 @@ class TrainedByRun:
             card={"dropped_before_division": self.__dict__.pop("dropped_", {})},
         )
         cast("Any", self).class_count_ = source.class_sizes().numpy()
-        with self._folder() as folder:
+        with run_folder(self.out, device=self.device) as folder:
             run = train_run(
                 fitting(config, source),
                 folder,
@@ -197,14 +201,6 @@ class TrainedByRun:
         """Return what makes a run on a CPU repeatable: no precision by stopwatch."""
         cpu = choose_device(self.device).type == "cpu"
         return {"train.precision": "fp32"} if cpu else {}
-
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        if self.out is not None:
-            yield Path(self.out)
-            return
-        with TemporaryDirectory(prefix="mdlm-classify-") as place:
-            yield Path(place) / "run"
 
     # ---- files ---------------------------------------------------------------
 
@@ -283,6 +279,27 @@ class TrainedByRun:
                 state = deepcopy(state)
                 state["trained_"].module.to("cpu")
         return state
+
+
+@contextmanager
+def run_folder(out: str | Path | None, *, device: str = "auto") -> Iterator[Path]:
+    """Give the folder of a run: `out`, or a temporary one that all processes share.
+
+    Args:
+        out: the folder; None makes one that is removed at the end.
+        device: where will be trained: "auto", or the device by name.
+    """
+    if out is not None:
+        yield Path(out)
+        return
+    state = start_processes(device)
+    place = on_main(lambda: mkdtemp(prefix="mdlm-classify-"))
+    try:
+        yield Path(place) / "run"
+        state.wait_for_everyone()  # the others may still read
+    finally:
+        if state.is_main_process:
+            rmtree(place, ignore_errors=True)
 
 
 def train_run(
