@@ -17,9 +17,13 @@ class SimpleMaskedDiffusion(MDLMClassifier):
     """Classify by the smallest text diffusion: a masked language model told the class.
 
     Each row hides every token with a probability t drawn from (0, 1); the loss is the
-    cross-entropy of the hidden tokens over t, and no more (Sahoo et al., arXiv
-    2406.07524). It needs nothing but a masked language model, such as BERT or RoBERTa,
-    pretrained or new, and is scored like `MDLMClassifier`.
+    cross-entropy of the hidden tokens over t (Sahoo et al., arXiv 2406.07524), without
+    the comparison of classes that `MDLMClassifier` learns by as well. It needs nothing
+    but a masked language model, such as BERT or RoBERTa, pretrained or new. The rest is
+    as in `MDLMClassifier`: a share of the rows has no class (``task.null_share``), the
+    loss reads some hidden tokens of a row (``task.scored``), the biases of the classes
+    start at their counts of words (``task.start``), the checkpoint that classifies
+    held-out texts best is kept (``task.select``), and texts are scored alike.
 
     Args:
         base_model: the weights to begin with, and their tokenizer: a folder, or a name
