@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from mdlm_classify.baselines import BASELINES, baseline
 from mdlm_classify.candidates import CANDIDATES, Wanted, check, make
-from mdlm_classify.compare import compare
+from mdlm_classify.compare import compare, takes_unlabelled
 from mdlm_classify.data.texts import LabelledTexts
 from mdlm_core.catalog import load_catalog
 from mdlm_core.errors import ConfigError, DataError, UnknownNameError, UsageError
@@ -114,6 +114,42 @@ def test_a_model_gets_validation_and_unlabelled_texts_if_it_takes_them() -> None
     assert validation[0] == list(TEST.texts)
     assert tuple(validation[1]) == TEST.labels
     assert unlabelled == ["more"]
+
+
+class Declines(Says):
+    takes_unlabelled = False
+
+
+def test_a_model_that_learns_nothing_from_texts_without_labels_gets_none() -> None:
+    models = {"declines": Declines(), "says": Says()}
+    found = compare(models, TRAIN, TEST, validation=TEST, unlabelled=["more"])
+    assert Declines.given[2] is not None
+    assert Declines.given[3] is None
+    assert Says.given[3] == ["more"]
+    assert [row.unlabelled for row in found.rows] == [False, True]
+    for table in (found.to_text(), found.to_markdown()):
+        assert "declines learned without the texts that have no labels" in table
+    assert [model["unlabelled"] for model in found.to_dict()["models"]] == [False, True]
+    without = compare(models, TRAIN, TEST)
+    assert "no labels" not in without.to_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"),
+    [
+        ("mdlm", True),
+        ("simple", True),
+        ("mdlm-per-class", False),
+        ("causal", False),
+        ("discriminative", False),
+        ("nb", False),
+    ],
+)
+def test_which_candidates_learn_from_texts_without_labels(
+    name: str, takes: bool
+) -> None:
+    model = make(name, Wanted(settings={"train.steps": 1}, tiny=True))
+    assert takes_unlabelled(model) is takes
 
 
 def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:

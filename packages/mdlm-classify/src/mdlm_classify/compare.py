@@ -46,7 +46,8 @@ def compare(
 ) -> Comparison:
     """Fit each model to the same texts, and measure it on the same test texts.
 
-    A model whose `fit` takes `validation` or `unlabelled` gets them; without
+    A model whose `fit` takes `validation` or `unlabelled` gets them, unless its
+    attribute `takes_unlabelled` is false; without
     validation it may hold out some of the training texts, so that all models have seen
     the same texts when they are tested.
 
@@ -93,6 +94,7 @@ def compare(
                 log_posterior=np.asarray(found["log_posterior"], dtype=np.float64),
                 fit_seconds=found["fit_seconds"],
                 predict_seconds=found["predict_seconds"],
+                unlabelled=bool(unlabelled) and takes_unlabelled(model),
             )
         )
     return build(
@@ -153,6 +155,12 @@ def _classes(
     return labels, np.array([index[label] for label in test.labels], dtype=np.int64)
 
 
+def takes_unlabelled(model: Any) -> bool:
+    """Return whether a model learns from texts without labels."""
+    takes = "unlabelled" in inspect.signature(model.fit).parameters
+    return takes and bool(getattr(model, "takes_unlabelled", True))
+
+
 def _more(
     model: Any, validation: LabelledTexts | None, unlabelled: Sequence[str]
 ) -> dict[str, Any]:
@@ -163,7 +171,7 @@ def _more(
         if validation.labels is None:
             raise DataError("the validation texts have no labels")
         more["validation"] = (list(validation.texts), np.array(validation.labels))
-    if unlabelled and "unlabelled" in takes:
+    if unlabelled and takes_unlabelled(model):
         more["unlabelled"] = list(unlabelled)
     return more
 

@@ -33,6 +33,8 @@ class Result:
     """``(N, C)`` log p(class | text)."""
     fit_seconds: float
     predict_seconds: float
+    unlabelled: bool = False
+    """Whether it also learned from texts without labels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +48,8 @@ class Row:
     predict_seconds: float
     against: Paired | None
     """The reference (first) and this model (second); None for the reference itself."""
+    unlabelled: bool
+    """Whether it also learned from texts without labels."""
 
     @property
     def verdict(self) -> str:
@@ -66,6 +70,7 @@ class Row:
             "predict_seconds": self.predict_seconds,
             "against": None if self.against is None else asdict(self.against),
             "verdict": self.verdict,
+            "unlabelled": self.unlabelled,
         }
 
 
@@ -97,20 +102,29 @@ class Comparison:
         """Return the table with aligned columns, for a terminal."""
         lines = [self._head(), *(self._cells(row) for row in self.rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        return "\n".join(
+        table = "\n".join(
             "  ".join(
                 cell.ljust(width) if i == 0 else cell.rjust(width)
                 for i, (cell, width) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
             for line in lines
         )
+        return "\n\n".join([table, *self._notes()])
 
     def to_markdown(self) -> str:
         """Return the table in Markdown."""
         head = self._head()
         rule = ("---", *("---:" for _ in head[1:]))
         lines = [head, rule, *(self._cells(row) for row in self.rows)]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n\n".join([table, *self._notes()])
+
+    def _notes(self) -> list[str]:
+        """Return what the table does not show."""
+        without = [row.name for row in self.rows if not row.unlabelled]
+        if not without or not self.data.get("unlabelled"):
+            return []
+        return [f"{', '.join(without)} learned without the texts that have no labels."]
 
     def _head(self) -> Cells:
         return (
@@ -183,6 +197,7 @@ def build(
             metrics=measure(codes, result.log_posterior, labels),
             fit_seconds=result.fit_seconds,
             predict_seconds=result.predict_seconds,
+            unlabelled=result.unlabelled,
             against=None
             if result.name == reference
             else paired(right[reference], right[result.name], seed=seed),

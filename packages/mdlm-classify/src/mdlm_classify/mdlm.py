@@ -97,6 +97,11 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
+    @property
+    def takes_unlabelled(self) -> bool:
+        """Whether it learns from texts without labels: by the null class."""
+        return not (self.settings or {}).get("model.per_class", self.per_class)
+
     def _assignments(self) -> dict[str, Any]:
         given = {
             "data.tokenizer": self.tokenizer,

@@ -15,9 +15,6 @@ from mdlm_classify.training import Trained, TrainedByRun
 
 from .predictor import CausalPredictor
 
-LR = 5e-5
-"""For pretrained weights."""
-
 
 class CausalLMClassifier(TrainedByRun, GenerativeClassifier):
     """Classify texts by their exact likelihood under causal language models.
@@ -50,6 +47,9 @@ class CausalLMClassifier(TrainedByRun, GenerativeClassifier):
     """
 
     kind = "causal"
+    no_unlabelled = "there is a causal model for each class, and none for text of none"
+    takes_unlabelled = False
+    """Whether it learns from texts without labels."""
     model_: CausalPredictor
 
     def __init__(
@@ -86,22 +86,13 @@ class CausalLMClassifier(TrainedByRun, GenerativeClassifier):
         self.verbose = verbose
 
     def _assignments(self) -> dict[str, Any]:
-        return begin_with(self.base_model, lr=LR) | not_none(
+        return begin_with(self.base_model, self.kind) | not_none(
             {
                 "data.tokenizer": self.tokenizer,
                 "data.length": self.length,
                 "train.epochs": self.epochs,
             }
         )
-
-    def _learn(self, train: Any, held_out: Any, names: Any, unlabelled: Any) -> None:
-        if unlabelled:
-            raise ValueError(
-                "unlabelled texts are given, but there is a causal model for each "
-                "class and none for text of no class; leave them out, or use "
-                "MDLMClassifier"
-            )
-        super()._learn(train, held_out, names, unlabelled)
 
     def _use(self, trained: Trained, names: tuple[str, ...]) -> None:
         self.model_ = CausalPredictor(

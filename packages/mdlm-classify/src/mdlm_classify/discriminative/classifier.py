@@ -18,9 +18,6 @@ from mdlm_classify.training import Trained, TrainedByRun
 
 from .model import Discriminator, log_posterior
 
-LR = 2e-5
-"""For pretrained weights."""
-
 
 class DiscriminativeClassifier(TrainedByRun, TextClassifier):
     """Classify texts by an encoder with a head over the classes, as RoBERTa is used.
@@ -49,6 +46,9 @@ class DiscriminativeClassifier(TrainedByRun, TextClassifier):
     """
 
     kind = "discriminative"
+    no_unlabelled = "a discriminative classifier learns nothing from them"
+    takes_unlabelled = False
+    """Whether it learns from texts without labels."""
 
     def __init__(
         self,
@@ -80,21 +80,13 @@ class DiscriminativeClassifier(TrainedByRun, TextClassifier):
         self.verbose = verbose
 
     def _assignments(self) -> dict[str, Any]:
-        return begin_with(self.base_model, lr=LR) | not_none(
+        return begin_with(self.base_model, self.kind) | not_none(
             {
                 "data.tokenizer": self.tokenizer,
                 "data.length": self.length,
                 "train.epochs": self.epochs,
             }
         )
-
-    def _learn(self, train: Any, held_out: Any, names: Any, unlabelled: Any) -> None:
-        if unlabelled:
-            raise ValueError(
-                "unlabelled texts are given, and a discriminative classifier learns "
-                "nothing from them; leave them out, or use MDLMClassifier"
-            )
-        super()._learn(train, held_out, names, unlabelled)
 
     def _use(self, trained: Trained, names: tuple[str, ...]) -> None:
         self.labels_ = names
