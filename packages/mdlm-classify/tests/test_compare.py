@@ -152,7 +152,9 @@ def test_which_candidates_learn_from_texts_without_labels(
     assert takes_unlabelled(model) is takes
 
 
-def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:
+def test_what_is_kept_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Says.fits = 0
     models = {"says": Says(0.9)}
     first = compare(models, TRAIN, TEST, folder=tmp_path)
@@ -163,6 +165,9 @@ def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:
     assert Says.fits == 2  # another model
     compare({"says": Says(0.8)}, TRAIN, texts(("x", "up")), folder=tmp_path)
     assert Says.fits == 3  # other texts
+    monkeypatch.setattr("mdlm_classify.compare.version", lambda name: "77.0")
+    compare({"says": Says(0.8)}, TRAIN, texts(("x", "up")), folder=tmp_path)
+    assert Says.fits == 4  # other code
     (tmp_path / "says.json").write_text("{")
     with pytest.raises(DataError, match="damaged"):
         compare(models, TRAIN, TEST, folder=tmp_path)

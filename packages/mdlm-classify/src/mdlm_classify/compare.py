@@ -11,6 +11,7 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _ASIDE = frozenset({"out", "device", "verbose"})
 """Parameters that do not decide what a model learns."""
+_PACKAGES = ("mdlm-core", "mdlm-classify", "scikit-learn", "torch")
 
 
 def compare(
@@ -212,14 +214,19 @@ def _run(
 
 
 def _key(model: Any, sha256: str) -> str:
-    """Return what changes with the texts, and with what the model is."""
+    """Return what changes with the texts, with what the model is, and its code."""
     given = {
         name: repr(value)
         for name, value in sorted(model.get_params(deep=True).items())
         if name not in _ASIDE
     }
-    plain = json.dumps([type(model).__qualname__, given, sha256])
+    plain = json.dumps([type(model).__qualname__, given, sha256, _versions()])
     return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the packages whose code decides what is learned."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def _read(place: Path, key: str) -> dict[str, Any] | None:
