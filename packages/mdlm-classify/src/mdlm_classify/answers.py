@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mdlm_core.errors import CheckpointError, UsageError
 
-from .doubt import Familiar, Novelty, flip_probability, trust
+from .doubt import Familiar, Novelty, flip_if_drawn, trust
 from .face import GenerativeClassifier, TextClassifier
 from .inputs import names_of
 from .posterior import with_prior
@@ -51,11 +51,7 @@ class Answers:
     @property
     def flip(self) -> Tensor | None:
         """``(N,)``: how probably more draws change the class; None if exact."""
-        if self.scores is None or self.scores.exact:
-            return None
-        return flip_probability(
-            self.log_posterior, self.scores, 1.0 if self.tau is None else self.tau
-        )
+        return flip_if_drawn(self.log_posterior, self.scores, self.tau)
 
     @property
     def trust(self) -> Tensor:

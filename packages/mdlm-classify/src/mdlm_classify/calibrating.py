@@ -18,6 +18,7 @@ from mdlm_core.errors import DataError, UsageError
 from .calibration import LengthTemperature, ece, fit
 from .data.document import Document
 from .doubt import Familiar
+from .held_out import log_loss
 from .posterior import log_joint
 from .predictor import LikelihoodModel, Predictor, Progress
 
@@ -98,8 +99,8 @@ def calibrate(
         familiar=familiar,
         ece_before=ece(before.exp(), codes),
         ece_after=ece(after.exp(), codes),
-        log_loss_before=_log_loss(before, codes),
-        log_loss_after=_log_loss(after, codes),
+        log_loss_before=log_loss(before, codes),
+        log_loss_after=log_loss(after, codes),
     )
 
 
@@ -130,10 +131,6 @@ def save(classifier: TextClassifier, run: Path, familiar: Familiar | None) -> Pa
     if familiar is not None:
         facts["familiar"] = familiar.to_dict()
     return replace(card, facts=facts).save(run)
-
-
-def _log_loss(log_posterior: Tensor, codes: Tensor) -> float:
-    return -float(log_posterior.gather(1, codes[:, None]).mean())
 
 
 __all__ = ["Calibrated", "calibrate", "generative", "has_null", "save"]

@@ -51,6 +51,21 @@ def flip_probability(
     return flip.scatter(1, best, 0.0).sum(1).clamp(max=1.0)
 
 
+def flip_if_drawn(
+    log_posterior: Tensor, scores: Scores | None, tau: Tensor | None
+) -> Tensor | None:
+    """Return the `flip_probability` ``(N,)``; None if no draws were made.
+
+    Args:
+        log_posterior: ``(N, C)``.
+        scores: None for a model that has no likelihood.
+        tau: ``(N,)``; None for 1.
+    """
+    if scores is None or scores.exact:
+        return None
+    return flip_probability(log_posterior, scores, 1.0 if tau is None else tau)
+
+
 def trust(log_posterior: Tensor, flip: Tensor | None = None) -> Tensor:
     """Return the chance that the best class is right, ``(N,)`` float64.
 

@@ -33,8 +33,6 @@ from .pretrained import begin_with, not_none
 from .saved import write_run
 from .training import Trained, fitting, run_folder, train_run
 
-LR = 5e-5
-"""For pretrained weights."""
 AUTOREGRESSIVE = (
     "SimpleDiscreteDiffusion is no diffusion: it is an autoregressive language model, "
     "of the kind of GPT-2. CausalLMClassifier is the same under its own name, and "
@@ -129,7 +127,7 @@ class SimpleDiscreteDiffusion:
 
     def _config(self) -> RunConfig:
         given = {
-            **begin_with(self.base_model, lr=LR),
+            **begin_with(self.base_model, "causal"),
             **({"data.tokenizer": "byte"} if self.base_model is None else {}),
             **not_none({"train.epochs": self.epochs, "data.length": self.length}),
             "task.select": "bound",

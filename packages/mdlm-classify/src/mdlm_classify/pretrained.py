@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+FINE_TUNING = {"simple": 5e-5, "causal": 5e-5, "discriminative": 2e-5}
+"""The learning rate for weights that are trained already, for each kind of model."""
 
-def begin_with(base_model: str | None, *, lr: float) -> dict[str, Any]:
+
+def begin_with(base_model: str | None, kind: str) -> dict[str, Any]:
     """Return settings by dotted path: the weights, their tokenizer, a gentle rate.
 
     Args:
         base_model: a folder, or a name on the hub; None for a new model.
-        lr: the learning rate for pretrained weights.
+        kind: of model, which decides the learning rate for pretrained weights.
     """
     if base_model is None:
         return {"model.random": True}
@@ -18,7 +21,7 @@ def begin_with(base_model: str | None, *, lr: float) -> dict[str, Any]:
         "model.path": base_model,
         "model.random": False,
         "data.tokenizer": base_model,
-        "train.lr": lr,
+        "train.lr": FINE_TUNING[kind],
     }
 
 

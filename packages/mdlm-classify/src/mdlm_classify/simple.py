@@ -9,9 +9,6 @@ from typing import Any
 from .mdlm import MDLMClassifier
 from .pretrained import begin_with, not_none
 
-LR = 5e-5
-"""For pretrained weights."""
-
 
 class SimpleMaskedDiffusion(MDLMClassifier):
     """Classify by the smallest text diffusion: a masked language model told the class.
@@ -92,4 +89,4 @@ class SimpleMaskedDiffusion(MDLMClassifier):
         self.base_model = base_model
 
     def _assignments(self) -> dict[str, Any]:
-        return not_none(begin_with(self.base_model, lr=LR)) | super()._assignments()
+        return not_none(begin_with(self.base_model, self.kind)) | super()._assignments()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -82,6 +82,8 @@ class TrainedByRun:
 
     kind: str
     """What ``classifier.json`` calls this class."""
+    no_unlabelled: ClassVar[str] = ""
+    """Why texts without a class are of no use; empty if they are."""
     trained_: Trained
     seed_: int
     preset: str
@@ -155,6 +157,11 @@ class TrainedByRun:
         unlabelled: Sequence[str],
     ) -> None:
         """Train in a run folder; see `TextClassifier._learn`."""
+        if unlabelled and self.no_unlabelled:
+            raise ValueError(
+                f"unlabelled texts are given, but {self.no_unlabelled}; leave them "
+                f"out, or use MDLMClassifier"
+            )
         config = self._config(names, keep=held_out is train)
         settings = cast("LabelledTextConfig", config.data.config)
         source = LabelledSource.from_texts(

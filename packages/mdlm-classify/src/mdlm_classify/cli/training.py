@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from mdlm_classify.pretrained import FINE_TUNING
 from mdlm_core.errors import UsageError
 
 Model = Literal["mdlm", "simple", "causal", "discriminative"]
@@ -18,8 +19,6 @@ PRESETS = {
     "discriminative": "classify/discriminative",
 }
 """Where each model starts from."""
-FINE_TUNING = {"simple": "5e-5", "causal": "5e-5", "discriminative": "2e-5"}
-"""The learning rate for weights that are trained already."""
 MIXED = "data.unlabelled_share=0.1"
 """Once text of no class is learned, a little of it keeps it from being forgotten."""
 BACKGROUND = (

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mdlm_classify.calibration import Reliability, reliability
-from mdlm_classify.doubt import coverage, flip_probability, trust
+from mdlm_classify.doubt import coverage, flip_if_drawn, trust
 from mdlm_classify.metrics import Metrics, measure
 from mdlm_classify.scoring.scores import Scores
 from mdlm_core.errors import DataError
@@ -79,11 +79,7 @@ class Evaluation:
     @property
     def flip(self) -> Tensor | None:
         """``(N,)``: how probably more draws change the class; None if exact."""
-        if self.scores is None or self.scores.exact:
-            return None
-        return flip_probability(
-            self.log_posterior, self.scores, 1.0 if self.tau is None else self.tau
-        )
+        return flip_if_drawn(self.log_posterior, self.scores, self.tau)
 
     def reliability(self, *, adaptive: bool = False) -> Reliability:
         """Return how often texts are right at each confidence."""
