@@ -13,8 +13,12 @@ import yaml
 
 from mdlm_classify.config import LabelledTextConfig
 from mdlm_classify.data.prepare import divide, read
+from mdlm_classify.data.rows import Rows
+from mdlm_classify.data.source import build
+from mdlm_classify.data.split import places
 from mdlm_classify.data.texts import LabelledTexts
 from mdlm_classify.evaluating import known_texts
+from mdlm_classify.held_out import chosen
 from mdlm_classify.training import IN_MEMORY
 from mdlm_core.cli import run
 
@@ -100,3 +104,24 @@ def test_texts_given_in_memory_are_asked_for(capsys, trained, tmp_path, command)
     _, err = mdlm(capsys, command, place, code=2)
     assert "given in memory" in err
     assert "--data" in err
+
+
+def test_places_are_spread_evenly():
+    assert places(10, 2) == [2, 7]
+    assert places(3, 0) == places(3, 5) == [0, 1, 2]
+
+
+def test_only_the_texts_that_are_measured_are_made(tmp_path, monkeypatch):
+    path = table(tmp_path / "texts.csv", 60, 3)
+    source = build(LabelledTextConfig(path=str(path), holdout=0.5, min_count=1))
+    documents, labels = source.documents("validation")
+    made = []
+    real = Rows.document
+    monkeypatch.setattr(
+        Rows, "document", lambda rows, *given: made.append(given) or real(rows, *given)
+    )
+    found, classes = chosen(source, 4)
+    few = places(len(documents), 4)
+    assert found == [documents[place] for place in few]
+    assert classes.tolist() == labels[few].tolist()
+    assert len(made) == 4

@@ -23,6 +23,7 @@ from .data.duplicates import signatures
 from .data.labels import codes_of
 from .data.prepare import digest_of, divide, fresh_unlabelled
 from .data.prepare import read as read_split
+from .data.split import places
 from .data.texts import LabelledTexts
 from .face import GenerativeClassifier, TextClassifier
 from .inputs import names_of
@@ -151,13 +152,6 @@ def at_draws(settings: ScoringConfig, draws: int) -> ScoringConfig:
     """Return the settings for that many draws of every text under every class."""
     start = min(settings.start_draws, draws)
     return replace(settings, rule="fixed", start_draws=start, max_draws=draws)
-
-
-def places(total: int, count: int) -> list[int]:
-    """Return `count` of `total` places, spread evenly; all if `count` is 0 or more."""
-    if not 0 < count < total:
-        return list(range(total))
-    return [(2 * i + 1) * total // (2 * count) for i in range(count)]
 
 
 def spread(texts: LabelledTexts, count: int) -> LabelledTexts:

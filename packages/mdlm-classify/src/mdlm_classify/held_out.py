@@ -27,17 +27,12 @@ def chosen(source: DataSource, count: int) -> tuple[list[Document], Tensor]:
     Raises:
         DataError: if there are none.
     """
-    documents, labels = cast("LabelledSource", source).documents("validation")
-    total = len(documents)
-    if not total:
+    documents, labels = cast("LabelledSource", source).documents("validation", count)
+    if not documents:
         raise DataError(
             "no text is held out, and the model is measured on such; raise "
             "data.holdout, or set data.validation"
         )
-    if count and count < total:
-        places = [(2 * i + 1) * total // (2 * count) for i in range(count)]
-        documents = [documents[place] for place in places]
-        labels = labels[torch.tensor(places)]
     return documents, labels
 
 

@@ -25,6 +25,7 @@ from mdlm_core.protocols import Tokenizer
 from .document import Document
 from .prepare import Prepared, prepare
 from .rows import Places, Rows, by_length
+from .split import places
 from .texts import LabelledTexts
 
 
@@ -236,13 +237,19 @@ class LabelledSource:
         sizes = np.bincount(codes, minlength=len(self.labels)).astype(np.int64)
         return torch.from_numpy(sizes)
 
-    def documents(self, split: str) -> tuple[list[Document], Tensor]:
-        """Return the N texts of `split` as they are scored, and ``(N,)`` classes."""
+    def documents(self, split: str, count: int = 0) -> tuple[list[Document], Tensor]:
+        """Return N texts of `split` as they are scored, and their classes ``(N,)``.
+
+        Args:
+            split: "train" or "validation".
+            count: that many texts, spread evenly; 0 means all.
+        """
         check_request(split, 1, 0, 0, 1)
         rows = self._rows[split]
         mask_id = self.tokenizer.mask_id
-        found = [rows.document(text, mask_id) for text in range(rows.texts)]
-        return found, torch.from_numpy(rows.codes.copy())
+        chosen = places(rows.texts, count)
+        found = [rows.document(text, mask_id) for text in chosen]
+        return found, torch.from_numpy(rows.codes[chosen])
 
     def completed(self, config: LabelledTextConfig) -> LabelledTextConfig:
         """Return the settings with the classes that were found."""

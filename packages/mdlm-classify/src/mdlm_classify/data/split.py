@@ -53,6 +53,13 @@ def holdout(labels: Sequence[str] | Rows, share: float, seed: int) -> tuple[Rows
     return np.setdiff1d(np.arange(len(codes), dtype=np.int64), held), held
 
 
+def places(total: int, count: int) -> list[int]:
+    """Return `count` of `total` places, spread evenly; all if `count` is 0 or more."""
+    if not 0 < count < total:
+        return list(range(total))
+    return [(2 * i + 1) * total // (2 * count) for i in range(count)]
+
+
 def _codes(labels: Sequence[str] | Rows) -> Rows:
     _, codes = np.unique(np.asarray(labels), return_inverse=True)
     return np.asarray(codes, dtype=np.int64)
