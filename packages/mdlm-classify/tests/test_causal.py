@@ -114,13 +114,14 @@ def test_each_class_has_its_own_model(models):
 
 def test_progress_is_told_to_its_end(models):
     seen = []
+    rows = random_rows(5)
     score(
         models_of(models["GPT2"][0], WORDS),
-        documents(*random_rows(5)),
+        documents(*rows),
         tokens_at_once=16,
         progress=lambda done, of: seen.append((done, of)),
     )
-    assert seen[-1][0] == seen[-1][1] == 6  # one text has two windows
+    assert seen[-1][0] == seen[-1][1] == sum(map(len, rows))
     assert seen == sorted(seen)
 
 
@@ -131,7 +132,8 @@ def test_gradients_go_to_the_models_of_the_classes_that_are_there(models):
     made = models_of(models["Llama"][0], WORDS, classes=2)
     batch = labelled(Batch.of(torch.tensor(random_rows(2, (5,)))), torch.tensor([1, 1]))
     CausalModule(made)(batch, None).total.backward()
-    assert all(p.grad is None for p in made.models[0].parameters())
+    # zero, so that every process of a run has the same gradients to add
+    assert all(not p.grad.any() for p in made.models[0].parameters())
     assert all(p.grad is not None for p in made.models[1].parameters())
 
 

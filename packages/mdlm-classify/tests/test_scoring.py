@@ -272,18 +272,24 @@ def test_classes_that_are_left_out_get_no_more_draws():
     assert (scores.se.gather(1, joint.argmax(1)[:, None]) == 0).all()
 
 
-def test_the_progress_ends_with_all():
+@pytest.mark.parametrize("rule", ["fixed", "sequential"])
+def test_the_progress_is_that_of_the_tokens(rule):
     seen = []
+    texts = [*documents(300), document(), *[document(*[0, 1] * 40)] * 10]
     score(
         ClassToy(2),
-        documents(300),
+        texts,
         classes=2,
-        settings=ScoringConfig(max_draws=4),
+        settings=ScoringConfig(rule=rule, max_draws=16),
         progress=lambda done, of: seen.append((done, of)),
     )
-    assert len(seen) > 1
-    assert seen[-1] == (300, 300)
+    tokens = sum(text.tokens for text in texts)
+    assert {of for _, of in seen} == {tokens + 1}  # the empty text counts 1
+    assert seen[-1] == (tokens + 1, tokens + 1)
     assert sorted(seen) == seen
+    first = sum(sorted(text.tokens for text in texts)[:256]) + 1
+    assert (first, tokens + 1) in seen
+    assert (len(seen) > 4) == (rule == "sequential")  # rounds are told too
 
 
 # ---- tokens -----------------------------------------------------------------

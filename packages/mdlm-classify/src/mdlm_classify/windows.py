@@ -24,7 +24,7 @@ def batches_of(
     Args:
         documents: the texts.
         tokens: how many a batch has, at most, padding included.
-        progress: told how many windows are done, and of how many.
+        progress: told how many tokens are done, and of how many.
     """
     windows = [
         (index, window)
@@ -33,6 +33,7 @@ def batches_of(
         if window
     ]
     windows.sort(key=lambda row: -len(row[1]))
+    of, done = sum(len(window) for _, window in windows), 0
     first = 0
     while first < len(windows):
         group = windows[first : first + max(1, tokens // len(windows[first][1]))]
@@ -41,8 +42,9 @@ def batches_of(
             [window for _, window in group],
         )
         first += len(group)
+        done += sum(len(window) for _, window in group)
         if progress is not None:
-            progress(first, len(windows))
+            progress(done, of)
 
 
 def padded(rows: Sequence[Sequence[int]], *, device: torch.device) -> Batch:

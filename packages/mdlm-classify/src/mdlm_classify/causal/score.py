@@ -47,7 +47,7 @@ def score(
         models: the model of each class.
         documents: the texts; one without a token has probability one.
         tokens_at_once: tokens that go through a model together.
-        progress: told how many rows are done, and of how many.
+        progress: told how many tokens are done, and of how many.
     """
     classes = models.classes
     total = torch.zeros(len(documents), classes, dtype=torch.float64)

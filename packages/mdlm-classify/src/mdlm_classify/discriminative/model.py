@@ -152,7 +152,7 @@ def log_posterior(
         documents: the texts.
         log_prior: ``(C,)``: what a text without a token gets.
         tokens_at_once: tokens that go through the model together.
-        progress: told how many rows are done, and of how many.
+        progress: told how many tokens are done, and of how many.
     """
     device = next(model.parameters()).device
     logits = torch.zeros(len(documents), model.classes, dtype=torch.float64)

@@ -8,7 +8,10 @@ With g_i = -log p(x_i | nothing, class) and any number b, the expectation over d
 is the bound, because each token's weight is 1 on average: g is a control variate. Where
 the context changes little, as in naive Bayes, nothing is left to the draws.
 
-Letters: T texts, W windows, K classes and the null class, L length.
+A row of masks is the same whatever it hides, so that one evaluation serves all windows of
+one length.
+
+Letters: W windows, K classes and the null class, L length, V vocabulary.
 """
 
 from __future__ import annotations
@@ -19,9 +22,16 @@ import torch
 from torch import Tensor
 
 from mdlm_classify.config import ScoringConfig
+from mdlm_classify.nn.condition import labelled
+from mdlm_core.data.batch import Batch
+from mdlm_core.diffusion.parameterization import subs
+from mdlm_core.diffusion.times import time_at
 from mdlm_core.protocols import Backbone, Schedule
 
-from .rows import Evaluated, Windows, evaluate, jobs_of
+from .rows import Evaluated, Windows
+
+_POSITIONS = 256
+"""Laws of so many positions exist at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,7 @@ class Control:
     values: Tensor
     """``(W, K, L)`` float64, zero at what is not scored."""
     evaluations: Tensor
-    """``(W,)`` int64: what they cost."""
+    """``(W,)`` int64: what they cost; the first window of a length pays for all."""
 
     def rest(self, part: Evaluated) -> Tensor:
         """Return ``(N,)``: what is left of a draw's -log p."""
@@ -43,33 +53,52 @@ def control_of(
     backbone: Backbone,
     windows: Windows,
     *,
-    texts: int,
     labels: Tensor,
     settings: ScoringConfig,
     schedule: Schedule | None,
 ) -> Control:
-    """Evaluate each window once under each class, with all of it hidden.
+    """Evaluate a row of masks of each length under each class.
 
     No evaluation is made if the control variate is switched off, and none for an order,
-    whose draws have every token once.
+    whose draws have every token once. Call it inside `measuring`.
+
+    Args:
+        backbone: the denoiser.
+        windows: what is scored.
+        labels: ``(K,)`` int64: the classes, -1 for none.
+        settings: the estimator.
+        schedule: see `score`.
     """
     shape = (len(windows), len(labels), windows.tokens.shape[1])
     values = torch.zeros(shape, dtype=torch.float64, device=labels.device)
-    none = torch.zeros(len(windows), dtype=torch.int64, device=labels.device)
+    cost = torch.zeros(len(windows), dtype=torch.int64, device=labels.device)
     if settings.control == 0 or settings.estimator == "any-order":
-        return Control(values, none)
-    everything = torch.ones(texts, len(labels), dtype=torch.bool, device=labels.device)
-    for part in evaluate(
-        backbone,
-        windows,
-        jobs_of(windows, everything, draws=1, orders=False),
-        labels=labels,
-        first=0,
-        draws=1,
-        settings=settings,
-        schedule=schedule,
-        whole=True,
-    ):
-        at = (part.window[part.row], part.column[part.row], part.position)
-        values[at] = settings.control * part.nll
-    return Control(values, none + len(labels))
+        return Control(values, cost)
+    for length in windows.lengths.unique().tolist():
+        of = (windows.lengths == length).nonzero()[:, 0].to(labels.device)
+        cost[of[0]] = len(labels)
+        tokens = windows.tokens[of, :length]  # (w, L)
+        free = ~windows.frozen[of, :length]
+        states = _of_masks(backbone, length, labels, schedule)  # (K, L, D)
+        for column, own in enumerate(states):
+            found = [
+                subs(backbone.logits(piece), backbone.mask_id)[
+                    torch.arange(len(piece), device=labels.device), known
+                ]
+                for piece, known in zip(
+                    own.split(_POSITIONS), tokens.split(_POSITIONS, dim=1), strict=True
+                )
+            ]
+            nll = -torch.cat(found, 1).double().masked_fill(~free, 0.0)
+            values[of, column, :length] = settings.control * nll
+    return Control(values, cost)
+
+
+def _of_masks(
+    backbone: Backbone, length: int, labels: Tensor, schedule: Schedule | None
+) -> Tensor:
+    """Return the states ``(K, L, D)`` of rows of masks, one for each class."""
+    tokens = torch.full((len(labels), length), backbone.mask_id, device=labels.device)
+    everything = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
+    batch = labelled(Batch.of(tokens), labels)
+    return backbone.hidden(batch, time_at(everything, schedule).float())

@@ -161,7 +161,6 @@ def evaluate(
     draws: int,
     settings: ScoringConfig,
     schedule: Schedule | None,
-    whole: bool = False,
 ) -> Iterator[Evaluated]:
     """Send jobs through the model, ``settings.tokens_at_once`` tokens at a time.
 
@@ -176,7 +175,6 @@ def evaluate(
         draws: draws of this round, one from each part of a partition.
         settings: the estimator.
         schedule: see `likelihood.exact_counts`.
-        whole: whether all tokens are hidden and scored, instead of a draw.
     """
     lengths = windows.lengths[jobs.window.cpu()][jobs.unit.cpu()]
     for part in _parts(lengths, settings.tokens_at_once):
@@ -191,24 +189,14 @@ def evaluate(
         window, longest = jobs.window[unit], int(lengths[part][-1])
         ids = _ids(windows, window, first + jobs.draw[unit], salt)
         clean = _batch(windows, window, longest, ids)
-        hidden = (
-            hide_by_count(
-                clean,
-                torch.ones_like(unit, dtype=torch.float64),
-                noise=Noise(0),
-                mask_id=backbone.mask_id,
-                schedule=schedule,
-            )
-            if whole
-            else _hide(
-                clean,
-                draw=jobs.draw[unit],
-                draws=draws,
-                known=jobs.known[unit],
-                mask_id=backbone.mask_id,
-                settings=settings,
-                schedule=schedule,
-            )
+        hidden = _hide(
+            clean,
+            draw=jobs.draw[unit],
+            draws=draws,
+            known=jobs.known[unit],
+            mask_id=backbone.mask_id,
+            settings=settings,
+            schedule=schedule,
         )
         spread = MaskDraw(
             hidden.masked[row], hidden.scored[row], hidden.weight[row], hidden.t[row]

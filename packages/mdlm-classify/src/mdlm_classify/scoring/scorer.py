@@ -26,7 +26,7 @@ from .tokens import token_values
 __all__ = ["Progress", "score", "token_values"]
 
 Progress = Callable[[int, int], None]
-"""Called with (texts done, texts in all)."""
+"""Called with (tokens done, tokens in all), of one draw under one class."""
 _TEXTS, _JOBS = 256, 2**20
 """What is in memory at once, at most: texts, and jobs of all their draws."""
 
@@ -61,7 +61,7 @@ def score(
             log-likelihoods for the decision when to stop, such as log p(class);
             uniform if not given. -inf rules a class out.
         null: whether to score the null class too.
-        progress: called as texts are done.
+        progress: called after each round, and as texts are done.
         device: where the backbone is; found out if not given.
 
     Raises:
@@ -74,9 +74,16 @@ def score(
     # texts of one length stay together, so that little is padded
     lengths = [max(map(len, document.windows), default=0) for document in documents]
     order = sorted(range(len(documents)), key=lengths.__getitem__)
+    work = [_work(document, settings) for document in documents]
     parts, done = [_nothing(classes, null)], 0
     with measuring(backbone), torch.autocast(where.type, enabled=False):
         for group in _groups(documents, order, len(labels), settings):
+            own = torch.tensor([work[row] for row in group])
+
+            def told(share: Tensor, before: int = done, own: Tensor = own) -> None:
+                if progress is not None:
+                    progress(before + int((own * share).sum()), sum(work))
+
             parts.append(
                 _score_group(
                     backbone,
@@ -86,11 +93,12 @@ def score(
                     settings=settings,
                     schedule=schedule,
                     null=null,
+                    told=told,
                 )
             )
-            done += len(group)
+            done += int(own.sum())
             if progress is not None:
-                progress(done, len(documents))
+                progress(done, sum(work))
     back = torch.empty(len(order), dtype=torch.int64)
     back[torch.tensor(order, dtype=torch.int64)] = torch.arange(len(order))
     return Scores.join(parts).select(back)
@@ -105,7 +113,9 @@ def _score_group(
     settings: ScoringConfig,
     schedule: Schedule | None,
     null: bool,
+    told: Callable[[Tensor], None],
 ) -> Scores:
+    """Score T texts; `told` hears after each round how much of each is done."""
     windows = windows_of(documents, mask_id=backbone.mask_id, device=labels.device)
     texts, classes = prior.shape
     tokens = torch.zeros(texts, dtype=torch.int64)
@@ -116,7 +126,6 @@ def _score_group(
     control = control_of(
         backbone,
         windows,
-        texts=texts,
         labels=labels,
         settings=settings,
         schedule=schedule,
@@ -159,6 +168,7 @@ def _score_group(
         first += draws
         if not bool(undecided.any()):
             break
+        told(torch.where(undecided, first / settings.max_draws, 1.0).double())
     return Scores(
         log_likelihood=now.log_likelihood,
         se=now.se,
@@ -214,6 +224,12 @@ def _draw(
         )
     owner = windows.owner[jobs.window[jobs.unit]].cpu()
     return values.cpu(), torch.bincount(owner, minlength=len(active))
+
+
+def _work(document: Document, settings: ScoringConfig) -> int:
+    """Return the tokens that go through the model in a draw, and 1 for none."""
+    orders = settings.estimator == "any-order"
+    return max(1, sum(len(w) ** (2 if orders else 1) for w in document.windows))
 
 
 def _groups(

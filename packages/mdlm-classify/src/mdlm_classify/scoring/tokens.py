@@ -64,7 +64,6 @@ def token_values(
         control = control_of(
             backbone,
             windows,
-            texts=1,
             labels=columns,
             settings=settings,
             schedule=schedule,
