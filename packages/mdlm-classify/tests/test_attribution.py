@@ -52,7 +52,7 @@ def test_two_classes_that_are_not_the_best(estimator):
 
 
 def test_a_class_that_was_left_out_early():
-    model = predictor(context=0.08, rule="sequential", start_draws=2, max_draws=32)
+    model = predictor(context=0.5, rule="sequential", start_draws=2, max_draws=32)
     text = "good fine . good fine a plot bad"
     scores = model.scores([text])
     assert scores.draws.amin() < scores.draws.amax()
