@@ -97,13 +97,13 @@ def grow(
             checkpoint="best" if alone else "last",
             verbose=verbose,
         )
-        data = run.data  # reads the folder
+        found = run.data  # reads the folder
     return replace(
         trained,
         config=with_labels(trained.config, tuple(labels)),
         module=run.module,
         step=trained.step + run.step,
-        data={**trained.data, "later": [*trained.data.get("later", []), data]},
+        data={**trained.data, "later": [*trained.data.get("later", []), found]},
     )
 
 
