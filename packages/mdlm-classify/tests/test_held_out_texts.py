@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mdlm_classify.cli.train_runs import Plan
 from mdlm_classify.config import LabelledTextConfig
 from mdlm_classify.data.prepare import divide, read
 from mdlm_classify.data.rows import Rows
@@ -19,7 +20,7 @@ from mdlm_classify.data.split import places
 from mdlm_classify.data.texts import LabelledTexts
 from mdlm_classify.evaluating import known_texts
 from mdlm_classify.held_out import chosen
-from mdlm_classify.training import IN_MEMORY
+from mdlm_classify.training import IN_MEMORY, repeatable
 from mdlm_core.cli import run
 
 from .commands_toy import mdlm, table
@@ -32,7 +33,7 @@ def trained(tmp_path_factory) -> Path:
     table(place / "train.csv", 60, 0)
     table(place / "held.csv", 20, 1)
     given = ["--data", place / "train.csv", "--validation", place / "held.csv"]
-    more = ["--out", place / "run", "--tiny", "--set", "train.sample_every=0"]
+    more = ["--out", place / "run", "--tiny", "--device", "cpu"]
     assert run(["classify", "train", *map(str, [*given, *more])]) == 0
     return place
 
@@ -125,3 +126,15 @@ def test_only_the_texts_that_are_measured_are_made(tmp_path, monkeypatch):
     assert found == [documents[place] for place in few]
     assert classes.tolist() == labels[few].tolist()
     assert len(made) == 4
+
+
+def test_no_stopwatch_decides_what_is_learned(capsys, trained):
+    config = yaml.safe_load((trained / "run" / "config.yaml").read_text())
+    assert config["train"]["precision"] == "fp32"
+    given = ["train", "--data", trained / "train.csv", "--tiny", "--device", "cpu"]
+    asked, _ = mdlm(capsys, *given, "--dump-config")
+    assert yaml.safe_load(asked)["train"]["precision"] == "auto"
+    plan = Plan("classify/default", ["train.precision=auto"], (), (), True, None)
+    _, config = plan.resolve(None)
+    assert plan.repeatable(config, "cpu").train.precision == "auto"
+    assert repeatable(config, "cpu").train.precision == "fp32"

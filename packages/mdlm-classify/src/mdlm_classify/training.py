@@ -191,7 +191,6 @@ class TrainedByRun:
             keep: whether texts are held out that are also learned from.
         """
         given = {
-            **self._repeatable(),
             **self._assignments(),
             **({"data.duplicates": "keep"} if keep else {}),
             **(self.settings or {}),
@@ -200,14 +199,10 @@ class TrainedByRun:
             "data.labels": list(names),
         }
         sets = [f"{path}={json.dumps(value)}" for path, value in given.items()]
-        return resolve(
+        config = resolve(
             load_catalog(), preset=self.preset, sets=sets, tiny=self.tiny
         ).config
-
-    def _repeatable(self) -> dict[str, Any]:
-        """Return what makes a run on a CPU repeatable: no precision by stopwatch."""
-        cpu = choose_device(self.device).type == "cpu"
-        return {"train.precision": "fp32"} if cpu else {}
+        return config if "train.precision" in given else repeatable(config, self.device)
 
     # ---- files ---------------------------------------------------------------
 
@@ -356,6 +351,17 @@ def train_run(
         task=task,
         say=say,
     )
+
+
+def repeatable(config: RunConfig, device: str | None) -> RunConfig:
+    """Return settings with which the same seed gives the same run.
+
+    On a CPU ``train.precision: auto`` asks a stopwatch; here it is fp32.
+    """
+    auto = config.train.precision == "auto"
+    if not auto or choose_device(device).type != "cpu":
+        return config
+    return replace(config, train=replace(config.train, precision="fp32"))
 
 
 def fitting(config: RunConfig, source: DataSource) -> RunConfig:

@@ -160,15 +160,17 @@ def train(
     if dump_config:
         print(to_yaml(config), end="")
         return
+    going_on = resume and there
+    if not going_on:
+        config = plan.repeatable(config, device)
     if dry_run:
         describe_run(config, catalog)
         return
     tested = None if test is None else read_test(test, config)
-    if first is not None and not (resume and there):
+    if first is not None and not going_on:
         more: tuple[str, ...] = BACKGROUND
         if background_epochs is not None:
             more = (*more, f"train.epochs={background_epochs}")
         train_background(plan, first, more, resume=resume, device=device, test=tested)
-    resume = resume and there
-    outcome, source = train_run(config, catalog, out, resume, device, tested)
+    outcome, source = train_run(config, catalog, out, going_on, device, tested)
     finish(outcome, source, catalog, test=test, device=device, imports=imports or ())

@@ -19,6 +19,7 @@ from mdlm_core.config import RunConfig
 from .calibrate import calibrated_text
 from .evaluate import evaluate
 from .progress import Progress
+from .training import given
 
 if TYPE_CHECKING:
     from mdlm_classify.data.texts import LabelledTexts
@@ -52,6 +53,14 @@ class Plan:
             seed=self.seed,
         )
         return catalog, resolved.config
+
+    def repeatable(self, config: RunConfig, device: str | None) -> RunConfig:
+        """Return settings that a stopwatch does not decide, unless that is asked."""
+        if given(self.sets, "train.precision"):
+            return config
+        from mdlm_classify.training import repeatable
+
+        return repeatable(config, device)
 
 
 def describe_run(config: RunConfig, catalog: Catalog) -> None:
@@ -139,7 +148,10 @@ def train_background(
     _print(f"first all texts without their labels, in {folder}")
     there = (folder / "config.yaml").is_file()
     catalog, config = plan.resolve(folder if resume else None, more)
-    train_run(config, catalog, folder, resume and there, device, test)
+    going_on = resume and there
+    if not going_on:
+        config = plan.repeatable(config, device)
+    train_run(config, catalog, folder, going_on, device, test)
 
 
 def _print(text: str) -> None:
