@@ -8,14 +8,15 @@ With g_i = -log p(x_i | nothing, class) and any number b, the expectation over d
 is the bound, because each token's weight is 1 on average: g is a control variate. Where
 the context changes little, as in naive Bayes, nothing is left to the draws.
 
-A row of masks is the same whatever it hides, so that one evaluation serves all windows of
-one length.
+A row of masks is the same whatever it hides, so that one evaluation serves all windows
+of one length.
 
 Letters: W windows, K classes and the null class, L length, V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,9 +31,6 @@ from mdlm_core.protocols import Backbone, Schedule
 
 from .rows import Evaluated, Windows
 
-_POSITIONS = 256
-"""Laws of so many positions exist at once."""
-
 
 @dataclass(frozen=True, slots=True)
 class Control:
@@ -41,7 +39,7 @@ class Control:
     values: Tensor
     """``(W, K, L)`` float64, zero at what is not scored."""
     evaluations: Tensor
-    """``(W,)`` int64: what they cost; the first window of a length pays for all."""
+    """``(W,)`` int64: what they would cost one by one; windows of one length share."""
 
     def rest(self, part: Evaluated) -> Tensor:
         """Return ``(N,)``: what is left of a draw's -log p."""
@@ -71,34 +69,33 @@ def control_of(
     """
     shape = (len(windows), len(labels), windows.tokens.shape[1])
     values = torch.zeros(shape, dtype=torch.float64, device=labels.device)
-    cost = torch.zeros(len(windows), dtype=torch.int64, device=labels.device)
+    cost = torch.zeros_like(windows.free)
     if settings.control == 0 or settings.estimator == "any-order":
         return Control(values, cost)
-    for length in windows.lengths.unique().tolist():
+    for length in sorted(set(windows.lengths.tolist())):
         of = (windows.lengths == length).nonzero()[:, 0].to(labels.device)
-        cost[of[0]] = len(labels)
         tokens = windows.tokens[of, :length]  # (w, L)
         free = ~windows.frozen[of, :length]
-        states = _of_masks(backbone, length, labels, schedule)  # (K, L, D)
-        for column, own in enumerate(states):
-            found = [
-                subs(backbone.logits(piece), backbone.mask_id)[
-                    torch.arange(len(piece), device=labels.device), known
-                ]
-                for piece, known in zip(
-                    own.split(_POSITIONS), tokens.split(_POSITIONS, dim=1), strict=True
-                )
-            ]
-            nll = -torch.cat(found, 1).double().masked_fill(~free, 0.0)
-            values[of, column, :length] = settings.control * nll
-    return Control(values, cost)
+        laws = _laws_of_masks(backbone, length, labels, settings, schedule)
+        for column, law in enumerate(laws):  # (L, V)
+            nll = -law.take_along_dim(tokens.T, 1).T.double()
+            known = nll.masked_fill(~free, 0.0)
+            values[of, column, :length] = settings.control * known
+    return Control(values, cost + len(labels))
 
 
-def _of_masks(
-    backbone: Backbone, length: int, labels: Tensor, schedule: Schedule | None
-) -> Tensor:
-    """Return the states ``(K, L, D)`` of rows of masks, one for each class."""
-    tokens = torch.full((len(labels), length), backbone.mask_id, device=labels.device)
-    everything = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
-    batch = labelled(Batch.of(tokens), labels)
-    return backbone.hidden(batch, time_at(everything, schedule).float())
+def _laws_of_masks(
+    backbone: Backbone,
+    length: int,
+    labels: Tensor,
+    settings: ScoringConfig,
+    schedule: Schedule | None,
+) -> Iterator[Tensor]:
+    """Yield ``(L, V)`` log-probabilities in a row of masks, under each of K classes."""
+    share = torch.ones(1, dtype=torch.float64, device=labels.device)
+    t = time_at(share, schedule).float()
+    for some in torch.split(labels, max(1, settings.tokens_at_once // length)):
+        masks = torch.full((len(some), length), backbone.mask_id, device=labels.device)
+        batch = labelled(Batch.of(masks), some)
+        for states in backbone.hidden(batch, t.expand(len(some))):
+            yield subs(backbone.logits(states), backbone.mask_id)
