@@ -9,7 +9,7 @@ and label), and sst2/validation.csv.gz. The official divisions are used as they 
 text is dropped, so that the baselines are the ones known from elsewhere; how many test
 texts are also training texts is said. Classifiers that choose a checkpoint hold out a
 tenth of the training texts where there is no validation file. IMDB is without its tags,
-and its smaller settings are tested on the 5,000 test texts that `divide` chooses.
+and its smaller settings are tested on the 2,000 test texts that `divide` chooses.
 
 What each classifier said is kept in DIR/<setting>/, and is not made again unless the
 classifier or the texts are others: the same command goes on where it stopped, with more
@@ -33,7 +33,7 @@ from mdlm_classify.data.texts import read_texts
 from mdlm_classify.division import Division, divide
 from mdlm_core.cache import write_atomic
 
-TEST_ROWS = 5000
+TEST_ROWS = 2000
 BASELINES = tuple(name for name, each in CANDIDATES.items() if not each.trained)
 
 
