@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mdlm_classify.cli import train_runs
 from mdlm_classify.cli.train_runs import Plan
 from mdlm_classify.config import LabelledTextConfig
 from mdlm_classify.data.prepare import divide, read
@@ -22,6 +23,7 @@ from mdlm_classify.evaluating import known_texts
 from mdlm_classify.held_out import chosen
 from mdlm_classify.training import IN_MEMORY, repeatable
 from mdlm_core.cli import run
+from mdlm_core.train import Outcome, processes
 
 from .commands_toy import mdlm, table
 
@@ -138,3 +140,19 @@ def test_no_stopwatch_decides_what_is_learned(capsys, trained):
     _, config = plan.resolve(None)
     assert plan.repeatable(config, "cpu").train.precision == "auto"
     assert repeatable(config, "cpu").train.precision == "fp32"
+
+
+def test_other_processes_leave_before_one_calibrates(monkeypatch, tmp_path):
+    done = []
+    monkeypatch.setattr(processes, "leave", lambda: done.append("leave"))
+    monkeypatch.setattr(
+        train_runs, "_calibrate", lambda *given: done.append("calibrate")
+    )
+    outcome = Outcome(tmp_path, 1, {}, [], None, 1)
+    more = {"test": None, "device": "cpu", "imports": ()}
+    train_runs.finish(outcome, None, None, **more)
+    assert done == ["leave", "calibrate"]
+    done.clear()
+    monkeypatch.setattr("accelerate.PartialState.is_main_process", False)
+    train_runs.finish(outcome, None, None, **more)
+    assert done == ["leave"]

@@ -184,27 +184,27 @@ def finish(
     from mdlm_core.train.loop import held_out_text
     from mdlm_core.train.processes import leave
 
-    if PartialState().is_main_process:
-        run = outcome.folder
-        for index, text in enumerate(outcome.samples, 1):
-            print(f"--- sample {index} ---\n{text}")
-        if outcome.held_out:
-            print(f"--- after {outcome.step} steps ---")
-            print(held_out_text(outcome.held_out))
-        diffusion = _calibrate(run, source, catalog, device)
-        if test is not None:
-            print(f"--- {test} ---", flush=True)
-            evaluate(
-                run, data=test, out=run / "test", device=device, imports=[*imports]
-            )
-        print(
-            f"next:\n"
-            f"  mdlm classify evaluate {run} --data F\n"
-            f"  mdlm classify predict {run} --text 'TEXT'"
-        )
-        if diffusion:
-            print(f"  mdlm classify explain {run} --text 'TEXT'")
-    leave()
+    main = PartialState().is_main_process
+    leave()  # none waits for what one alone does
+    if not main:
+        return
+    run = outcome.folder
+    for index, text in enumerate(outcome.samples, 1):
+        print(f"--- sample {index} ---\n{text}")
+    if outcome.held_out:
+        print(f"--- after {outcome.step} steps ---")
+        print(held_out_text(outcome.held_out))
+    diffusion = _calibrate(run, source, catalog, device)
+    if test is not None:
+        print(f"--- {test} ---", flush=True)
+        evaluate(run, data=test, out=run / "test", device=device, imports=[*imports])
+    print(
+        f"next:\n"
+        f"  mdlm classify evaluate {run} --data F\n"
+        f"  mdlm classify predict {run} --text 'TEXT'"
+    )
+    if diffusion:
+        print(f"  mdlm classify explain {run} --text 'TEXT'")
 
 
 def _calibrate(
