@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor
 
 from mdlm_core.errors import ConfigError
 
-from .data.labels import name_of
+from .data.labels import listed, name_of, near
 
 NAMES = ("empirical", "uniform")
 
@@ -53,7 +52,7 @@ def class_prior(
         if label not in labels:
             raise PriorError(
                 f"the prior has the label '{label}', which is none of the classes"
-                f"{_near(label, labels)}; they are {_list(labels)}"
+                f"{near(label, labels)}; they are {listed(labels)}"
             )
         if label in given:
             raise PriorError(f"the prior has the label '{label}' twice")
@@ -61,7 +60,7 @@ def class_prior(
     missing = [label for label in labels if label not in given]
     if missing:
         raise PriorError(
-            f"the prior lacks {_list(missing)}; give every class a weight, 0 for one "
+            f"the prior lacks {listed(missing)}; give every class a weight, 0 for one "
             f"that cannot be"
         )
     weights = [given[label] for label in labels]
@@ -73,7 +72,7 @@ def _named(prior: str, labels: Sequence[str], sizes: Tensor | None) -> Tensor:
         return torch.full((len(labels),), 1 / len(labels), dtype=torch.float64)
     if prior != "empirical":
         raise PriorError(
-            f"the prior is '{prior}'{_near(prior, NAMES)}; it must be empirical, "
+            f"the prior is '{prior}'{near(prior, NAMES)}; it must be empirical, "
             f"uniform, or a weight for each class"
         )
     if sizes is None or len(sizes) != len(labels):
@@ -102,16 +101,6 @@ def _normalised(weights: Tensor) -> Tensor:
     if not total > 0:
         raise PriorError("the prior is 0 for every class; one must be positive")
     return weights / total
-
-
-def _list(names: Sequence[str], most: int = 8) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    close = get_close_matches(name, names, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def em_prior(

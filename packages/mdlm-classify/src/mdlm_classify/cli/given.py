@@ -11,6 +11,8 @@ import typer
 
 from mdlm_core.errors import UsageError
 
+from .tables import write_bytes
+
 if TYPE_CHECKING:
     from mdlm_classify.predictor import Predictor
 
@@ -79,16 +81,5 @@ def masked_diffusion(classifier: Any, run: Path, command: str) -> Predictor:
 
 
 def write_text(out: Path, body: str) -> None:
-    """Write a file, wholly or not at all.
-
-    Raises:
-        UsageError: if it cannot be written.
-    """
-    from mdlm_core.cache import write_atomic
-
-    try:
-        write_atomic(out, body.encode(errors="replace"))
-    except OSError as error:
-        raise UsageError(
-            f"--out '{out}' cannot be written: {error.strerror}"
-        ) from error
+    """Write a file, wholly or not at all; see `tables.write_bytes`."""
+    write_bytes(out, body.encode(errors="replace"))

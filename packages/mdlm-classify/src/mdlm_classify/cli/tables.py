@@ -60,6 +60,15 @@ def write(
     plain = body.encode("utf-8")
     if path.name.lower().endswith(".gz"):
         plain = gzip.compress(plain, mtime=0)
+    write_bytes(path, plain)
+
+
+def write_bytes(path: Path, plain: bytes) -> None:
+    """Write a file that ``--out`` names, wholly or not at all.
+
+    Raises:
+        UsageError: if it cannot be written.
+    """
     try:
         write_atomic(path, plain)
     except OSError as error:

@@ -6,7 +6,7 @@ Light at import; heavy imports stand inside the functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -92,6 +92,7 @@ def train_run(
     Raises:
         DataError: if a label of `test` is none of the classes; nothing is trained.
     """
+    from mdlm_classify.training import fitting
     from mdlm_core.train import train as start
     from mdlm_core.train.engine import start_processes
     from mdlm_core.train.processes import leave
@@ -102,8 +103,12 @@ def train_run(
         from mdlm_classify.data.labels import codes_of
 
         codes_of(test.labels or (), cast("Any", source).labels, test.origin)
+    settled = fitting(config, source)
+    if settled is not config:
+        rows = settled.train.batch_size
+        _print(f"note: there are {rows} rows to learn from, which make one batch")
     outcome = start(
-        _fitting(config, source),
+        settled,
         out=out,
         resume=resume,
         name="classify",
@@ -121,15 +126,6 @@ def train_run(
         leave()
         raise typer.Exit(128 + outcome.signal)
     return outcome, source
-
-
-def _fitting(config: RunConfig, source: DataSource) -> RunConfig:
-    """Return the settings with a batch that is no larger than the data."""
-    rows = source.size("train")
-    if rows is None or rows >= config.train.batch_size:
-        return config
-    _print(f"note: there are {rows} rows to learn from, which make one batch")
-    return replace(config, train=replace(config.train, batch_size=max(1, rows)))
 
 
 def train_background(
