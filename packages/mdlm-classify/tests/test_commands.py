@@ -16,7 +16,6 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from mdlm_classify.answers import Answers, answer, familiar_of, rows
 from mdlm_classify.calibration import fit
-from mdlm_classify.evaluating import known_texts
 from mdlm_classify.posterior import log_joint
 from mdlm_classify.prior import em_prior
 from mdlm_classify.saved import load_classifier
@@ -379,16 +378,6 @@ def test_answers_without_a_likelihood_have_no_doubt_of_draws():
     assert "draws" not in found[0]
     moved = answers.under(torch.tensor([0.8, 0.2], dtype=torch.float64).log())
     assert moved.log_posterior.exp()[0].tolist() == pytest.approx([0.5, 0.5])
-
-
-def test_texts_that_were_not_kept_are_not_compared(classifier):
-    from dataclasses import replace
-
-    settings = classifier.trained_.config.data.config
-    gone = replace(settings, path="no longer here.csv")
-    from mdlm_classify.data.texts import LabelledTexts
-
-    assert known_texts(gone, LabelledTexts.of(["a"])) is None
 
 
 def test_a_model_without_a_likelihood_is_told_so(classifier):

@@ -109,6 +109,11 @@ def test_texts_given_in_memory_are_asked_for(capsys, trained, tmp_path, command)
     assert "--data" in err
 
 
+def test_texts_that_were_not_kept_are_not_compared():
+    gone = LabelledTextConfig(path="no longer here.csv")
+    assert known_texts(gone, LabelledTexts.of(["a"])) is None
+
+
 def test_places_are_spread_evenly():
     assert places(10, 2) == [2, 7]
     assert places(3, 0) == places(3, 5) == [0, 1, 2]
