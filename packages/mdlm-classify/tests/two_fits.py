@@ -28,7 +28,7 @@ SETTINGS = {
     "train.steps": 2,
     "train.batch_size": 4,
 }
-NOUNS = "film plot cast song book play score scene".split()
+NOUNS = ["film", "plot", "cast", "song", "book", "play", "score", "scene"]
 
 
 def main() -> None:
