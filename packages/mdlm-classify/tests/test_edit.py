@@ -55,7 +55,7 @@ def test_what_is_said_of_it_is_true(per_class):
 
 
 def test_every_evaluation_is_counted():
-    model = predictor(labels=TWO, max_draws=8)
+    model = predictor(labels=TWO, max_draws=8, control=0.0)
     rows = []
     trunk = model.backbone.hidden
 
