@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 class Tokenizer(Protocol):
     """Text to ids and back. The mask id never comes out of `encode`.
 
+    One more attribute is read if it exists: ``unknown_id``, what stands for text that
+    has no id; it is never sampled.
+
     One more method is called if it exists: ``token_bytes()``, the UTF-8 bytes of text
     behind each of the V ids, 0 for special tokens, or None if ids have no bytes of
     their own. With it bits per byte are known for any rows.

@@ -73,8 +73,8 @@ def sample_text(
         sampler: ancestral if not given.
         config: steps, temperature, top-k and top-p.
         fixed: ids at chosen positions.
-        banned: ids that must not be drawn; the mask and ids that the tokenizer does
-            not have never are.
+        banned: ids that must not be drawn; the mask, ids that the tokenizer does not
+            have, and its `unknown_id` never are.
         blanks: whether underscores in the prompt mean blanks.
         condition: what the model is conditioned on; see `canvas`.
         positions: the places of the tokens; see `canvas`.
@@ -104,7 +104,9 @@ def sample_text(
             f"the tokenizer has {tokenizer.vocab_size} ids and the model "
             f"{backbone.vocab_size}; use the tokenizer that the model was trained with"
         )
-    unknown = range(tokenizer.vocab_size, backbone.vocab_size)
+    unknown = [*range(tokenizer.vocab_size, backbone.vocab_size)]
+    if (token := getattr(tokenizer, "unknown_id", None)) is not None:
+        unknown.append(token)
     config = config or SamplerConfig()
     sampler = sampler or build(config)
     denoise = denoiser(

@@ -285,11 +285,13 @@ class Loop:
 def held_out_text(numbers: dict[str, float]) -> str:
     """Say a task's held-out numbers in one line, each with its standard error."""
     parts = []
-    own_unit = bool({"nats_per_token", "accuracy"} & numbers.keys())
+    if "log_loss" in numbers:  # "loss" is what the task chooses by, in its own unit
+        numbers = {name: n for name, n in numbers.items() if name != "loss"}
     for name, unit in (
         ("bits_per_byte", "bits/byte"),
         ("nats_per_token", "nats/token"),
-        ("loss", "loss" if own_unit else "nats/token"),
+        ("loss", "nats/token"),
+        ("log_loss", "log-loss"),
         ("perplexity", "perplexity"),
     ):
         if name in numbers:
