@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from mdlm_classify.candidates import CANDIDATES, Wanted, choose, make, split_sets
-from mdlm_classify.compare import compare
 from mdlm_classify.comparison import Comparison
 from mdlm_classify.data.texts import read_texts
 from mdlm_classify.division import Division, divide
+from mdlm_classify.side_by_side import compare
 from mdlm_core.cache import write_atomic
 
 TEST_ROWS = 2000

@@ -14,8 +14,8 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from mdlm_classify.baselines import BASELINES, baseline
 from mdlm_classify.candidates import CANDIDATES, Wanted, check, make
-from mdlm_classify.compare import compare, takes_unlabelled
 from mdlm_classify.data.texts import LabelledTexts
+from mdlm_classify.side_by_side import compare, takes_unlabelled
 from mdlm_core.catalog import load_catalog
 from mdlm_core.errors import ConfigError, DataError, UnknownNameError, UsageError
 
@@ -165,7 +165,7 @@ def test_what_is_kept_is_not_made_again(
     assert Says.fits == 2  # another model
     compare({"says": Says(0.8)}, TRAIN, texts(("x", "up")), folder=tmp_path)
     assert Says.fits == 3  # other texts
-    monkeypatch.setattr("mdlm_classify.compare.version", lambda name: "77.0")
+    monkeypatch.setattr("mdlm_classify.side_by_side.version", lambda name: "77.0")
     compare({"says": Says(0.8)}, TRAIN, texts(("x", "up")), folder=tmp_path)
     assert Says.fits == 4  # other code
     (tmp_path / "says.json").write_text("{")

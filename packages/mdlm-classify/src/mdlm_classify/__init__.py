@@ -22,7 +22,8 @@ _WHERE = {
     "SimpleDiscreteDiffusion": "original",
     "SimpleMaskedDiffusion": "simple",
     "TextClassifier": "face",
-    "compare": "compare",
+    "baseline": "baselines",
+    "compare": "side_by_side",
     "load_classifier": "saved",
     "read_texts": "data.texts",
 }
@@ -39,4 +40,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+    return sorted(__all__)

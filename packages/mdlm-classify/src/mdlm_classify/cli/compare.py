@@ -147,7 +147,7 @@ def compare(
         for name in names:
             say(f"{name}: {CANDIDATES[name].summary}")
         return
-    from mdlm_classify.compare import compare as run
+    from mdlm_classify.side_by_side import compare as run
 
     comparison = run(
         made,
