@@ -41,6 +41,9 @@ def _objective(
         logs = (row / (a * int(length) ** b)).log_softmax(0)
         right = float(logs[code])
         total -= (1 - smooth) * right + smooth * float(logs.mean())
+    middle = float(tokens.double().log().mean())
+    theta = math.log(a) + b * middle - calibration.USUAL_POWER * middle
+    total += (theta / calibration.LOG_TAU_SD) ** 2 / 2
     return (total + b**2 / (2 * calibration.EXPONENT_SD**2)) / len(codes)
 
 
@@ -90,18 +93,42 @@ def test_texts_of_one_length_decide_no_exponent() -> None:
 
 def test_texts_that_are_all_right_keep_a_temperature() -> None:
     """The log-loss alone would go to a temperature of 0."""
-    joint = torch.tensor([[0.0, -5.0]]).repeat(20, 1)
-    found = fit(joint, torch.zeros(20).long(), torch.full((20,), 8))
+    joint = torch.tensor([[0.0, -5.0]]).repeat(2_000, 1)
+    found = fit(joint, torch.zeros(2_000).long(), torch.full((2_000,), 8))
     sure = float(log_posterior(joint, UNIFORM[:2], found.of(torch.tensor(8)))[0, 0])
-    # The target is 1 - e / 2 with e = 1 / 22, and can be met.
-    assert math.exp(sure) == pytest.approx(1 - 1 / 44, abs=1e-5)
+    # The target is 1 - e / 2 with e = 1 / 2002.
+    assert 1 - 1 / 500 < math.exp(sure) < 1 - 1 / 8_000
 
 
-def test_texts_that_are_all_wrong_make_the_posterior_even() -> None:
-    joint = torch.tensor([[0.0, -5.0]]).repeat(20, 1)
-    found = fit(joint, torch.ones(20).long(), torch.full((20,), 8))
+@pytest.mark.parametrize(("n", "near"), [(20, 0.05), (2_000, 2e-3)])
+def test_texts_that_are_all_wrong_make_the_posterior_even(n: int, near: float) -> None:
+    joint = torch.tensor([[0.0, -5.0]]).repeat(n, 1)
+    found = fit(joint, torch.ones(n).long(), torch.full((n,), 8))
     even = log_posterior(joint, UNIFORM[:2], found.of(torch.tensor(8))).exp()
-    torch.testing.assert_close(even, torch.full_like(even, 0.5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(even, torch.full_like(even, 0.5), atol=near, rtol=0)
+
+
+@pytest.mark.parametrize("right", [9, 10, 11])
+def test_a_few_texts_that_are_right_by_chance_keep_the_posterior(right: int) -> None:
+    """The log-loss alone is least where every text is even between the classes."""
+    lead = torch.linspace(0.5, 9.5, 20).double()
+    codes = (
+        torch.randperm(20, generator=torch.Generator().manual_seed(1)) >= right
+    ).long()
+    joint = torch.stack([lead, -lead], 1)
+    found = fit(joint, codes, torch.full((20,), 20))
+    tau = float(found.of(torch.tensor(20)))
+    assert 2 < tau < 100
+    assert float((joint / tau).softmax(1).amax()) > 0.55
+
+
+def test_a_few_hundred_texts_decide_the_temperature() -> None:
+    joint, codes, tokens = _texts(300, LengthTemperature(0.14, 0.76))
+    found, at = fit(joint, codes, tokens), torch.tensor([5, 20, 100])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "LOG_TAU_SD", 1e6)
+        free = fit(joint, codes, tokens)
+    torch.testing.assert_close(found.of(at), free.of(at), rtol=0.03, atol=0)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

@@ -21,6 +21,11 @@ from mdlm_core.errors import ConfigError, DataError
 Floats = NDArray[np.float64]
 EXPONENT_SD = 0.5
 """The spread of what b may be before a text is seen; its mean is 0."""
+USUAL_POWER = 0.6
+"""Before a text is seen the temperature is about L to this power: the evidence of
+tokens that hang together grows slower than their number, and faster than its root."""
+LOG_TAU_SD = 2.0
+"""The spread of the logarithm of that temperature."""
 LOG_TAU = (np.log(1e-3), np.log(1e6))
 """Where the temperature of a text of middle length is looked for."""
 EXPONENT = (0.0, 2.0)
@@ -54,9 +59,12 @@ def fit(log_joint: Tensor, codes: Tensor, tokens: Tensor) -> LengthTemperature:
 
     The target of a text is its class with probability ``1 - e`` and any class alike
     with ``e = 1 / (N + 2)``, after Platt (1999): else texts that are all right would
-    ask for a temperature of 0. The exponent is the one of greatest posterior density
-    under a normal law of mean 0 and deviation `EXPONENT_SD`: a few texts, or texts of
-    one length, leave it near 0, and a thousand decide it themselves.
+    ask for a temperature of 0. Both numbers are those of greatest posterior density.
+    The exponent has a normal law of mean 0 and deviation `EXPONENT_SD`: a few texts, or
+    texts of one length, leave it near 0, and a thousand decide it themselves. The
+    temperature of a text of middle length L has a log-normal law around
+    ``L^USUAL_POWER``, with deviation `LOG_TAU_SD`: a few texts on which the model is
+    wrong by chance do not make every posterior even, and a hundred decide themselves.
 
     Args:
         log_joint: ``(N, C)`` l_c + log pi_c; -inf for a class that cannot be.
@@ -80,12 +88,14 @@ def fit(log_joint: Tensor, codes: Tensor, tokens: Tensor) -> LengthTemperature:
     target = smooth * possible / possible.sum(1, keepdims=True)
     target[np.arange(len(right)), right] += 1 - smooth
     middle = float(length.mean())
-    weight = 1 / (EXPONENT_SD**2 * len(right))
+    usual = np.array([USUAL_POWER * middle, 0.0])
+    weight = 1 / (np.array([LOG_TAU_SD, EXPONENT_SD]) ** 2 * len(right))
 
     def loss(x: Floats) -> tuple[float, Floats]:
         tau = np.exp(x[0] + x[1] * (length - middle))
         value, slope = _loss(scores, target, tau, length - middle)
-        return value + weight * x[1] ** 2 / 2, slope + weight * np.array([0, x[1]])
+        pull = weight * (x - usual)
+        return value + float(pull @ (x - usual)) / 2, slope + pull
 
     starts = [(theta, b) for theta in (0.0, middle / 2, middle) for b in (0.0, 0.7)]
     fits = [
