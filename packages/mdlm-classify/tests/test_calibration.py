@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from sklearn.calibration import calibration_curve
 from torch import Tensor
 
 from mdlm_classify import calibration
+from mdlm_classify.calibrating import Calibrated, informed
 from mdlm_classify.calibration import LengthTemperature, ece, fit, reliability
+from mdlm_classify.cli.calibrate import calibrated_text
 from mdlm_classify.posterior import log_posterior
 from mdlm_core.errors import ConfigError, DataError
 from mdlm_core.kernels.noise import Noise
@@ -168,6 +171,40 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     for bad in (math.nan, -math.inf, math.inf):
         with pytest.raises(DataError, match="text 0"):
             fit(torch.tensor([[bad, 0.0]]), codes, tokens)
+
+
+def test_it_is_said_when_texts_do_not_show_that_the_model_knows_anything() -> None:
+    joint, codes, tokens = _texts(200, LengthTemperature(2.0, 0.3))
+    prior = torch.full((3,), 1 / 3).double().log()
+
+    def known(joint: Tensor, codes: Tensor) -> bool:
+        tau = fit(joint, codes, tokens[: len(codes)]).of(tokens[: len(codes)])
+        return informed(log_posterior(joint, prior, tau), prior, codes)
+
+    assert known(joint, codes)
+    assert not known(joint.roll(1, 0), codes)  # each text has another's scores
+    assert not known(joint.roll(1, 0)[:20], codes[:20])
+    assert known(torch.eye(3).double()[codes[:20]] * 20, codes[:20])
+    assert not informed(prior[None], prior, codes[:1])
+
+
+def test_the_note_names_the_texts_and_both_losses() -> None:
+    found = Calibrated(
+        rows=20,
+        accuracy=0.55,
+        temperature=LengthTemperature(),
+        familiar=None,
+        ece_before=0.4,
+        ece_after=0.1,
+        log_loss_before=2.0,
+        log_loss_after=0.7,
+        log_loss_prior=0.6931,
+        informed=False,
+    )
+    said = calibrated_text(found).splitlines()[-1]
+    assert "on these 20 texts the model says no more than the class" in said
+    assert "0.7000, theirs 0.6931" in said
+    assert "note" not in calibrated_text(replace(found, informed=True))
 
 
 # ---- expected calibration error --------------------------------------------------

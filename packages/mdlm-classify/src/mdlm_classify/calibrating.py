@@ -43,6 +43,21 @@ class Calibrated:
     """The same with it, on the texts it was fitted to."""
     log_loss_before: float
     log_loss_after: float
+    log_loss_prior: float
+    """Of the prior alone, which reads no text."""
+    informed: bool
+    """Whether the texts show that the model knows more than the prior does."""
+
+    @property
+    def note(self) -> str:
+        """A warning if the model knows no more than the prior; else empty."""
+        if self.informed:
+            return ""
+        return (
+            f"on these {self.rows:,} texts the model says no more than the class "
+            f"frequencies (log-loss {self.log_loss_after:.4f}, theirs "
+            f"{self.log_loss_prior:.4f}); train longer, or give more texts"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -92,6 +107,7 @@ def calibrate(
     familiar = Familiar.fit(scores, model.log_prior) if len(codes) > 1 else None
     known = None if familiar is None else familiar.to_dict()
     classifier.facts_ = {**classifier.facts_, "familiar": known}
+    log_prior = model.log_prior.to(after)
     return Calibrated(
         rows=len(codes),
         accuracy=float((after.argmax(1) == codes).double().mean()),
@@ -101,7 +117,25 @@ def calibrate(
         ece_after=ece(after.exp(), codes),
         log_loss_before=log_loss(before, codes),
         log_loss_after=log_loss(after, codes),
+        log_loss_prior=-float(log_prior[codes].mean()),
+        informed=informed(after, log_prior, codes),
     )
+
+
+def informed(log_posterior: Tensor, log_prior: Tensor, codes: Tensor) -> bool:
+    """Return whether texts show that a posterior knows more than the prior.
+
+    Their log-loss must be lower by more than a standard error of the mean: a
+    temperature that was fitted to N texts wins a little on them by chance.
+
+    Args:
+        log_posterior: ``(N, C)``.
+        log_prior: ``(C,)``.
+        codes: ``(N,)`` the right classes.
+    """
+    gain = log_posterior.gather(1, codes[:, None])[:, 0] - log_prior[codes]
+    error = float(gain.std(correction=0)) / len(gain) ** 0.5
+    return float(gain.mean()) > error
 
 
 def has_null(model: LikelihoodModel) -> bool:
@@ -133,4 +167,4 @@ def save(classifier: TextClassifier, run: Path, familiar: Familiar | None) -> Pa
     return replace(card, facts=facts).save(run)
 
 
-__all__ = ["Calibrated", "calibrate", "generative", "has_null", "save"]
+__all__ = ["Calibrated", "calibrate", "generative", "has_null", "informed", "save"]

@@ -110,9 +110,10 @@ def _documents(
 def calibrated_text(found: Calibrated) -> str:
     """Say what calibration did."""
     tau = found.temperature
+    note = f"\nnote: {found.note}" if found.note else ""
     return (
         f"calibrated on {found.rows:,} texts, {found.accuracy:.1%} right: temperature "
         f"{tau.a:.3g} L^{tau.b:.2f}\n"
         f"{'log-loss':>15}  {found.log_loss_before:.4f} -> {found.log_loss_after:.4f}\n"
-        f"{'ECE':>15}  {found.ece_before:.4f} -> {found.ece_after:.4f}"
+        f"{'ECE':>15}  {found.ece_before:.4f} -> {found.ece_after:.4f}{note}"
     )
