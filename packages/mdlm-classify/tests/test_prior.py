@@ -12,7 +12,13 @@ from scipy import optimize
 from mdlm_classify.data.labels import label_of, name_of
 from mdlm_classify.inputs import names_of
 from mdlm_classify.posterior import log_evidence
-from mdlm_classify.prior import PriorError, class_prior, em_prior
+from mdlm_classify.prior import (
+    PriorError,
+    class_prior,
+    correction_note,
+    em_prior,
+    information,
+)
 from mdlm_core.errors import ConfigError
 from mdlm_core.kernels.noise import Noise
 
@@ -72,14 +78,18 @@ def _texts(shares: list[float], n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return -((x - centres) ** 2) / 2, codes
 
 
-def test_the_estimate_is_the_most_probable_mixture() -> None:
+@pytest.mark.parametrize("s", [0.0, 1.0, 20.0])
+def test_the_estimate_is_the_most_probable_mixture(s: float) -> None:
     """Compared with a general optimiser over the simplex."""
     log_likelihood, _ = _texts([0.7, 0.1, 0.2], 400)
-    found = em_prior(log_likelihood, torch.tensor([1, 1, 1]) / 3, tolerance=1e-12)
+    found = em_prior(
+        log_likelihood, torch.tensor([1, 1, 1]) / 3, smoothing=s, tolerance=1e-12
+    )
 
     def loss(free: np.ndarray) -> float:
         log_prior = torch.tensor([*free, 0.0]).double().log_softmax(0)
-        return -float(log_evidence(log_likelihood, log_prior).sum())
+        evidence = float(log_evidence(log_likelihood, log_prior).sum())
+        return -evidence - s * float(log_prior.sum())
 
     best = optimize.minimize(loss, [0.0, 0.0], method="Nelder-Mead", tol=1e-10)
     expected = torch.tensor([*best.x, 0.0]).double().softmax(0)
@@ -96,8 +106,32 @@ def test_the_estimate_recovers_shares_that_shifted() -> None:
 def test_texts_of_known_class_give_their_shares() -> None:
     sure = torch.full((10, 2), -1e6)
     sure[:3, 0], sure[3:, 1] = 0.0, 0.0
-    found = em_prior(sure, torch.tensor([0.5, 0.5]))
+    found = em_prior(sure, torch.tensor([0.5, 0.5]), smoothing=0)
     torch.testing.assert_close(found, torch.tensor([0.3, 0.7]).double())
+    found = em_prior(sure, torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(found, torch.tensor([4 / 12, 8 / 12]).double())
+
+
+def test_texts_that_say_nothing_leave_the_prior_near_where_it_was() -> None:
+    """Plain EM runs into a corner, where the other class is never predicted."""
+    noise = torch.special.ndtri(Noise(1).uniform(torch.arange(200), 1))
+    weak = torch.cat([torch.zeros_like(noise), 0.02 * noise + 0.005], 1)
+    prior = torch.tensor([0.6, 0.4]).double()
+    assert em_prior(weak, prior, smoothing=0).amin() < 0.01
+    torch.testing.assert_close(em_prior(weak, prior), prior, atol=0.2, rtol=0)
+    assert "barely depend on the text" in correction_note(
+        (weak + prior.log()).log_softmax(1)
+    )
+
+
+def test_the_warning_is_of_texts_that_settle_little() -> None:
+    log_likelihood, _ = _texts([0.1, 0.2, 0.7], 400)
+    assert correction_note((log_likelihood * 3).log_softmax(1)) == ""
+    even = torch.full((5, 3), 1 / 3).log()
+    assert information(even) == pytest.approx(0, abs=1e-6)
+    sure = torch.eye(3).double().log()
+    assert information(sure) == 1
+    assert "0.0%" in correction_note(even)
 
 
 def test_constants_of_a_text_do_not_matter() -> None:

@@ -5,6 +5,7 @@ Letters: N texts, C classes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,9 +20,10 @@ from .face import GenerativeClassifier, TextClassifier
 from .inputs import names_of
 from .posterior import with_prior
 from .predictor import Progress
-from .prior import class_prior, em_prior
+from .prior import class_prior, correction_note, em_prior
 from .scoring.scores import Scores
 
+_LOG = logging.getLogger(__name__)
 _SILENT = (
     "a discriminative model has no likelihood: it reads no text with gaps, and does "
     "not know how usual a text is; use a masked diffusion model"
@@ -67,8 +69,11 @@ class Answers:
         """Return the answers under the prior that these texts together suggest.
 
         By expectation maximisation (Saerens, Latinne and Decaestecker, 2002) on the
-        calibrated posterior; no label is read.
+        calibrated posterior, slightly smoothed; no label is read. A warning is logged
+        if the posteriors barely depend on the text.
         """
+        if note := correction_note(self.log_posterior):
+            _LOG.warning("note: %s", note)
         likelihood = self.log_posterior - self.log_prior
         likelihood = likelihood.masked_fill(self.log_prior == -torch.inf, 0.0)
         return self.under(em_prior(likelihood, self.log_prior.exp()).log())

@@ -107,6 +107,7 @@ def em_prior(
     log_likelihood: Tensor,
     prior: Tensor,
     *,
+    smoothing: float = 1.0,
     tolerance: float = 1e-9,
     steps: int = 10_000,
 ) -> Tensor:
@@ -115,13 +116,18 @@ def em_prior(
     Expectation maximisation (Saerens, Latinne and Decaestecker, 2002, eq. 9): with
     ``p(c | x) = softmax_c(l_c + log pi_c)``, the next pi is the mean of p(c | x) over
     the texts. It climbs to the pi under which the texts together are the most
-    probable; that likelihood is concave in pi, so that there is no other summit.
+    probable; that likelihood is concave in pi, so that there is no other summit. Where
+    texts say little it is flat and its summit may be a corner, so that each step adds
+    `smoothing` texts for every class, spread as `prior`: the step of EM to the pi of
+    greatest density under a Dirichlet law (Dempster, Laird and Rubin, 1977), which has
+    one summit too.
 
     Args:
         log_likelihood: ``(N, C)`` log p(x | c) up to a constant for each text. Values
             that are too sure of themselves give a biased prior: use calibrated ones,
             ``log_posterior - log prior``.
         prior: ``(C,)`` where to start; a class of prior 0 stays there.
+        smoothing: texts added for every class of prior above 0; 0 for plain EM.
         tolerance: the greatest change of a class at which to stop.
         steps: passes, at most.
 
@@ -149,12 +155,48 @@ def em_prior(
             f"class with a prior above 0 has a finite one"
         )
     likelihood = (likelihood - best).exp()
+    added = smoothing * int((prior > 0).sum())
+    start, whole = prior, len(likelihood) + added
     for _ in range(steps):
         joint = likelihood * prior
         posterior = joint / joint.sum(1, keepdim=True)
-        new = posterior.mean(0)
+        new = (posterior.sum(0) + added * start) / whole
         change = float((new - prior).abs().max())
         prior = new
         if change < tolerance:
             break
     return prior / prior.sum()
+
+
+def information(log_posterior: Tensor) -> float:
+    """Return how much of the doubt about the class is gone once a text is read.
+
+    The mutual information of text and class under the model, over the entropy of the
+    classes: 0 if the posterior is the same for every text, 1 if it is always sure.
+
+    Args:
+        log_posterior: ``(N, C)``.
+    """
+    share = log_posterior.double().exp()
+    before = float(torch.special.entr(share.mean(0)).sum())
+    after = float(torch.special.entr(share).sum(1).mean())
+    return 1 - after / before if before > 0 else 0.0
+
+
+UNINFORMED = 0.05
+"""Below this `information` the posteriors barely depend on the text."""
+
+
+def correction_note(log_posterior: Tensor) -> str:
+    """Return a warning if a prior cannot be estimated from posteriors; else "".
+
+    Args:
+        log_posterior: ``(N, C)`` before the correction.
+    """
+    known = information(log_posterior) if len(log_posterior) else 0.0
+    if known >= UNINFORMED:
+        return ""
+    return (
+        f"the posteriors barely depend on the text (it settles {known:.1%} of what is "
+        f"open about the class), so that these texts say little about the prior"
+    )
