@@ -149,6 +149,12 @@ def test_the_command_trains_one_class(tmp_path):
     assert "autoregressive" in found.output
     assert read_run(out, load_catalog()).train.lr == 0.01
     assert read(out).compute_nll(X[0]) > 0
+    for more in (["predict", "--text", "a"], ["evaluate"], ["sample"], ["calibrate"]):
+        found = CliRunner().invoke(app, [more[0], str(out), *more[1:]])
+        assert isinstance(found.exception, CheckpointError)
+        assert "is a model of one class; use SimpleDiscreteDiffusion.load" in str(
+            found.exception
+        )
     again = CliRunner().invoke(app, [*command, "--tiny"])
     assert isinstance(again.exception, UsageError)
 

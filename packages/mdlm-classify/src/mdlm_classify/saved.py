@@ -170,6 +170,11 @@ def _card_of(run: LoadedRun) -> Card:
             f"'{run.folder}' is no classifier: its task is {task}, and it has "
             f"{len(labels)} classes; train one with mdlm classify train"
         )
+    if len(labels) == 1:
+        raise CheckpointError(
+            f"'{run.folder}' is a model of one class; use "
+            f"SimpleDiscreteDiffusion.load, or train with classes"
+        )
     try:
         counted = run.data["splits"]["train"]["texts_per_class"]
         sizes = tuple(int(counted[name]) for name in labels)
