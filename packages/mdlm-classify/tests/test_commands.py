@@ -242,6 +242,9 @@ def test_texts_that_were_learned_from_are_counted(capsys, folder):
     out, _ = mdlm(capsys, *given, "--drop-known")
     card = json.loads(out)
     assert (card["rows"], card["facts"]["left out"]) == (2, 1)
+    mixed.write_text(f"text,label\n{texts[0]},{labels[0]}\n")
+    _, err = mdlm(capsys, *given, "--drop-known", code=2)
+    assert "all 1 texts were learned from; nothing is left" in err
 
 
 def test_a_label_that_the_model_does_not_know_has_its_place(capsys, folder):

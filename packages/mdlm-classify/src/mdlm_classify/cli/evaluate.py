@@ -121,6 +121,10 @@ def evaluate(
     if known is not None:
         facts["also learned from"] = int(known.sum())
         if drop_known:
+            if known.all():
+                raise UsageError(
+                    f"all {len(known):,} texts were learned from; nothing is left"
+                )
             found = found.select((~known).nonzero()[0])
             facts["left out"] = facts.pop("also learned from")
     elif drop_known:
