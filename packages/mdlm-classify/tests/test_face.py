@@ -357,6 +357,25 @@ def test_scikit_learns_own_checks():
 
 def test_scores_are_in_the_order_of_the_classes():
     X, y = texts(60)
+    X, y = texts(60)
     plain = BagClassifier().fit(X, y).scores(X)
     turned = BagClassifier(turned=True).fit(X, y).scores(X)
     torch.testing.assert_close(plain.log_likelihood, turned.log_likelihood)
+
+
+def test_a_prior_may_be_a_list_in_the_order_of_the_classes():
+    X, y = texts(60)
+    by_name = BagClassifier(prior={"food": 6, "ships": 3, "stars": 1}).fit(X, y)
+    for weights in ([6, 3, 1], (0.6, 0.3, 0.1), np.array([6.0, 3.0, 1.0])):
+        listed = BagClassifier(prior=weights).fit(X, y)
+        np.testing.assert_allclose(np.exp(listed.log_prior_), [0.6, 0.3, 0.1])
+        np.testing.assert_allclose(listed.predict_proba(X), by_name.predict_proba(X))
+    moved = BagClassifier().fit(X, y).set_prior([6, 3, 1])
+    np.testing.assert_allclose(np.exp(moved.log_prior_), [0.6, 0.3, 0.1])
+
+
+@pytest.mark.parametrize("prior", [[0.5, 0.5], 0.5, None, [[0.2, 0.3, 0.5]], []])
+def test_a_prior_of_another_shape_is_refused_by_name(prior):
+    X, y = texts(60)
+    with pytest.raises(ValueError, match="a list of 3 weights in the order of classes"):
+        BagClassifier(prior=prior).fit(X, y)

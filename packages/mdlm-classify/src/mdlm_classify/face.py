@@ -22,10 +22,13 @@ from .data.texts import LabelledTexts
 from .inputs import codes_of, labels_of, names_of
 from .posterior import log_evidence
 from .predictor import LikelihoodModel, Progress
-from .prior import class_prior
+from .prior import PriorError, class_prior
 from .scoring.scores import Scores
 
-__all__ = ["GenerativeClassifier", "TextClassifier"]
+__all__ = ["GenerativeClassifier", "Prior", "TextClassifier"]
+
+Prior = str | Mapping[Any, float] | Sequence[float] | NDArray[np.float64]
+"""A name, a weight for each class by name, or weights in the order of `classes_`."""
 
 
 class GenerativeClassifier(TextClassifier):
@@ -37,7 +40,7 @@ class GenerativeClassifier(TextClassifier):
 
     model_: LikelihoodModel
     """What scores texts. Its classes may stand in another order than `classes_`."""
-    prior: str | Mapping[Any, float]
+    prior: Prior
     calibrate: bool
 
     @property
@@ -114,14 +117,18 @@ class GenerativeClassifier(TextClassifier):
             values = -self.scores(texts).log_likelihood[:, column].numpy()
         return float(values[0]) if isinstance(text, str) else values
 
-    def set_prior(self, prior: str | Mapping[Any, float]) -> Self:
+    def set_prior(self, prior: Prior) -> Self:
         """Use another prior, without learning again.
 
         After calibration it multiplies the calibrated posterior by the ratio of the
         priors, so that no temperature divides it.
 
         Args:
-            prior: "empirical", "uniform", or the probability of each class.
+            prior: "empirical", "uniform", or the probability of each class, by name
+                or in the order of `classes_`.
+
+        Raises:
+            ValueError: if it is none of these, or no distribution.
         """
         check_is_fitted(self, "classes_")
         log_prior = self._log_prior(prior)
@@ -133,11 +140,13 @@ class GenerativeClassifier(TextClassifier):
         return self
 
     def _check(self, names: tuple[str, ...]) -> None:
-        class_prior(self.prior, names, torch.ones(len(names)))
+        class_prior(_weights(self.prior, names), names, torch.ones(len(names)))
 
-    def _log_prior(self, prior: str | Mapping[Any, float]) -> torch.Tensor:
+    def _log_prior(self, prior: Prior) -> torch.Tensor:
         """Return the log prior ``(C,)`` in the order of the model."""
-        sizes = dict(zip(names_of(self.classes_), self.class_count_, strict=True))
+        names = names_of(self.classes_)
+        prior = _weights(prior, names)
+        sizes = dict(zip(names, self.class_count_, strict=True))
         labels = self.model_.labels
         counts = torch.tensor([int(sizes[name]) for name in labels])
         return class_prior(prior, labels, counts).log()
@@ -231,6 +240,24 @@ class GenerativeClassifier(TextClassifier):
         if self.prior == "given":
             shares = np.exp(self.log_prior_).tolist()
             self.prior = dict(zip(self.classes_.tolist(), shares, strict=True))
+
+
+def _weights(prior: Prior, names: Sequence[str]) -> str | Mapping[Any, float]:
+    """Return a prior by name; weights alone are of the classes in order, `names`.
+
+    Raises:
+        PriorError: if it is no row of as many weights as there are classes.
+    """
+    if isinstance(prior, str | Mapping):
+        return prior
+    weights = np.asarray(prior, dtype=object)
+    if weights.shape != (len(names),):
+        raise PriorError(
+            f"the prior is {prior!r}; it must be empirical, uniform, a weight for each "
+            f"class by name, or a list of {len(names)} weights in the order of "
+            f"classes_: {', '.join(names)}"
+        )
+    return dict(zip(names, weights.tolist(), strict=True))
 
 
 def _ordered(scores: Scores, columns: torch.Tensor) -> Scores:

@@ -16,7 +16,7 @@ import torch
 from .config import ScoringConfig
 from .data.labels import name_of
 from .data.texts import LabelledTexts
-from .face import GenerativeClassifier
+from .face import GenerativeClassifier, Prior
 from .growth import grow
 from .inputs import check_all, codes_of, labels_of, names_of, sorted_classes
 from .nn.condition import Conditional
@@ -45,7 +45,8 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
         epochs: passes over the data; None for the preset's.
         per_class: whether each class has a model of its own, without a null class.
         tiny: whether to shrink everything to seconds on a CPU.
-        prior: "empirical", "uniform", or the probability of each class.
+        prior: "empirical", "uniform", or the probability of each class, by name or in
+            the order of `classes_`.
         calibrate: whether to fit the temperature ``a L^b`` on the texts held out.
         draws: draws for each text and class at most; None for the default.
         scoring: settings of `ScoringConfig` by name; they win over `draws`.
@@ -70,7 +71,7 @@ class MDLMClassifier(TrainedByRun, GenerativeClassifier):
         epochs: float | None = None,
         per_class: bool = False,
         tiny: bool = False,
-        prior: str | Mapping[Any, float] = "empirical",
+        prior: Prior = "empirical",
         calibrate: bool = True,
         draws: int | None = None,
         scoring: Mapping[str, Any] | None = None,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .face import Prior
 from .mdlm import MDLMClassifier
 from .pretrained import begin_with, not_none
 
@@ -34,7 +35,8 @@ class SimpleMaskedDiffusion(MDLMClassifier):
         epochs: passes over the data; None for the preset's.
         per_class: whether each class has a model of its own, without a null class.
         tiny: whether to shrink everything to seconds on a CPU.
-        prior: "empirical", "uniform", or the probability of each class.
+        prior: "empirical", "uniform", or the probability of each class, by name or in
+            the order of `classes_`.
         calibrate: whether to fit the temperature ``a L^b`` on the texts held out.
         draws: draws for each text and class at most; None for the default.
         scoring: settings of `ScoringConfig` by name; they win over `draws`.
@@ -58,7 +60,7 @@ class SimpleMaskedDiffusion(MDLMClassifier):
         epochs: float | None = None,
         per_class: bool = False,
         tiny: bool = False,
-        prior: str | Mapping[Any, float] = "empirical",
+        prior: Prior = "empirical",
         calibrate: bool = True,
         draws: int | None = None,
         scoring: Mapping[str, Any] | None = None,

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 
-from mdlm_classify.face import GenerativeClassifier
+from mdlm_classify.face import GenerativeClassifier, Prior
 from mdlm_classify.nn.per_class import PerClass
 from mdlm_classify.pretrained import begin_with, not_none
 from mdlm_classify.training import Trained, TrainedByRun
@@ -36,7 +36,8 @@ class CausalLMClassifier(TrainedByRun, GenerativeClassifier):
         length: tokens in a window; None for the preset's.
         epochs: passes over the data; None for the preset's.
         tiny: whether to shrink everything to seconds on a CPU.
-        prior: "empirical", "uniform", or the probability of each class.
+        prior: "empirical", "uniform", or the probability of each class, by name or in
+            the order of `classes_`.
         calibrate: whether to fit the temperature ``a L^b`` on the texts held out.
         validation_fraction: share of each class that is held out, to choose the
             checkpoint and to calibrate on; 0 holds out nothing.
@@ -62,7 +63,7 @@ class CausalLMClassifier(TrainedByRun, GenerativeClassifier):
         length: int | None = None,
         epochs: float | None = None,
         tiny: bool = False,
-        prior: str | Mapping[Any, float] = "empirical",
+        prior: Prior = "empirical",
         calibrate: bool = True,
         validation_fraction: float = 0.1,
         out: str | Path | None = None,
