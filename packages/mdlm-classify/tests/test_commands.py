@@ -177,6 +177,9 @@ def test_wrong_options_are_refused(capsys, folder, arguments, said):
 def test_what_is_no_run_is_refused(capsys, folder):
     _, err = mdlm(capsys, "predict", folder / "no", "--text", "a", code=2)
     assert "is no run" in err
+    for command in ("predict", "explain", "sample", "evaluate", "calibrate"):
+        _, err = mdlm(capsys, command, folder / "train.csv", code=2)
+        assert "train.csv' is a file, not a run folder" in err
     (folder / "empty.csv").write_text("text,label\n")
     given = ["predict", folder / "run", "--data", folder / "empty.csv"]
     _, err = mdlm(capsys, *given, code=1)

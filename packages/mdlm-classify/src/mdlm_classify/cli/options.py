@@ -19,7 +19,23 @@ from mdlm_core.errors import UsageError
 if TYPE_CHECKING:
     from mdlm_classify.answers import Answers
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
+
+
+def run_folder(path: Path) -> Path:
+    """Refuse a file where a run folder is needed.
+
+    Raises:
+        UsageError: if it is a file.
+    """
+    if path.is_file():
+        raise UsageError(f"'{path}' is a file, not a run folder")
+    return path
+
+
+Run = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="The run folder.", callback=run_folder),
+]
 Data = Annotated[
     str | None,
     typer.Option(
