@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mdlm_classify.config.data import Format
 from mdlm_classify.data.labels import classes_of, codes_of, in_order, label_of
 from mdlm_classify.data.texts import LabelledTexts, read_texts, without_html
+from mdlm_core.config.components import HuggingFaceConfig
 from mdlm_core.errors import ConfigError, DataError
 
 TEXTS = ("good, or\nnot", 'a "b" c', "", "wei\u00df")
@@ -214,9 +216,40 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
         read_texts(path)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["nosuch", "nosuch.json", "me/nosuch.json", "me/nosuch.TXT.gz", "a/b/c", "here/no"],
+)
+def test_a_mistyped_path_is_not_looked_up_on_the_hub(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mdlm_classify.data.hub.load_rows", never)
+    with pytest.raises(DataError, match=f"folder '{path}'.*is written owner/name"):
+        read_texts(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("me/films", "auto"), ("me/a.v2", "auto"), ("films", "hub")]
+)
+def test_a_name_of_the_hub_is_looked_up(
+    path: str, kind: Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(config: HuggingFaceConfig) -> None:
+        raise DataError(f"asked for {config.path}")
+
+    monkeypatch.setattr("mdlm_classify.data.hub.load_rows", asked)
+    with pytest.raises(DataError, match=f"asked for {path}"):
+        read_texts(path, format=kind)
+
+
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     for path in (tmp_path / "no.csv", tmp_path / "no" / "no" / "no", "no.csv"):
-        with pytest.raises(DataError, match="does not exist"):
+        with pytest.raises(DataError, match="there is no file or folder"):
             read_texts(path)
     with pytest.raises(DataError, match="matches no file"):
         read_texts(tmp_path / "*.csv")

@@ -24,7 +24,13 @@ _SUFFIXES = {"csv": ".csv", "tsv": ".tsv", "jsonl": ".jsonl"}
 _PACKED = ("", ".gz", ".xz")
 _CLASS_FILE = re.compile(r"(?:(?P<split>.+)_)?class_(?P<label>.+?)\.json(\.gz|\.xz)?$")
 _SAVED = ("state.json", "dataset_dict.json")
-_HUB_NAME = re.compile(r"[\w-]+(?:\.[\w-]+)*(?:/[\w.-]+)?")
+_HUB_NAME = re.compile(r"[\w-]+(?:\.[\w-]+)*/[\w.-]+")
+_ENDINGS = re.compile(
+    r"\.(csv|tsv|txt|text|md|html?|xml|ya?ml|jsonl?|ndjson|parquet|arrow|feather|xlsx?"
+    r"|ods|pkl|pickle|npz?|pt|db|sqlite3?|py|gz|xz|bz2|zst|zip|tar|tgz|7z)",
+    re.IGNORECASE,
+)
+"""What names of files end with, and those of data sets do not."""
 
 
 def reader(
@@ -72,9 +78,13 @@ def _kind(path: str, split: str, labelled: bool) -> str:
         names = [file.name for file in found if file.is_file()]
         folders = any(file.is_dir() for file in found)
     else:
-        if _HUB_NAME.fullmatch(path) and not _by_name(Path(path).name):
+        if _on_hub(path):
             return "hub"
-        raise DataError(f"'{path}' does not exist (seen from '{Path.cwd()}')")
+        raise DataError(
+            f"there is no file or folder '{path}' (seen from '{Path.cwd()}'); a data "
+            f"set of the hub is written owner/name, and one without an owner needs "
+            f"data.format=hub"
+        )
     kinds = {kind for name in names if (kind := _by_name(name))}
     if labelled:
         kinds.discard("txt")
@@ -93,6 +103,14 @@ def _kind(path: str, split: str, labelled: bool) -> str:
         "one folder of .txt files for each class; rename it, or name the format with "
         "data.format"
     )
+
+
+def _on_hub(path: str) -> bool:
+    """Return whether a path that is not there looks like owner/name of the hub."""
+    place = Path(path)
+    if place.parent.is_dir() or _ENDINGS.fullmatch(place.suffix):
+        return False
+    return _HUB_NAME.fullmatch(path) is not None
 
 
 def _by_name(name: str) -> str:
