@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from mdlm_classify.answers import Answers, answer, familiar_of, rows
 from mdlm_classify.calibration import fit
+from mdlm_classify.cli.options import unfinished
 from mdlm_classify.posterior import log_joint
 from mdlm_classify.prior import em_prior
 from mdlm_classify.saved import load_classifier
+from mdlm_core.catalog import load_catalog
 from mdlm_core.cli import run
+from mdlm_core.config import read_run
 from mdlm_core.errors import CheckpointError, UsageError
 
 from .commands_toy import WORDS, labels_in, mdlm, table
@@ -192,6 +196,40 @@ def test_the_data_that_is_read_is_not_written_over(capsys, folder):
         capsys, "predict", folder / "run", "--data", same, "--out", same, code=2
     )
     assert "is the file that is read" in err
+
+
+def test_a_run_that_is_not_complete_says_so(capsys, folder):
+    given = ["--text", "a fine film"]
+    _, err = mdlm(capsys, "predict", folder / "run", *given)
+    assert "not calibrated" not in err
+    assert "step" not in err
+    place = folder / "stopped"
+    shutil.copytree(folder / "run", place)
+    (place / "classifier.json").unlink()
+    config = (place / "config.yaml").read_text()
+    assert "steps: 5" in config
+    (place / "config.yaml").write_text(config.replace("steps: 5", "steps: 27", 1))
+    _, err = mdlm(capsys, "predict", place, *given)
+    assert f"{place}: step 5 of 27" in err
+    assert f"{place}: not calibrated; mdlm classify calibrate {place}" in err
+    _, err = mdlm(capsys, "calibrate", place, "--dry-run")
+    assert "not calibrated" not in err
+
+
+def test_a_run_that_got_no_better_is_complete(folder):
+    config = read_run(folder / "run", load_catalog())
+    more = replace(config, train=replace(config.train, steps=27))
+    assert unfinished(folder / "run", more) == "step 5 of 27"
+    assert unfinished(folder / "run", config) == ""
+    place = folder / "early"
+    shutil.copytree(folder / "run", place)
+    state = sorted(place.glob("checkpoints/step-*"))[-1] / "state.json"
+    found = json.loads(state.read_text())
+    found["progress"]["worse"] = 2
+    state.write_text(json.dumps(found))
+    for patience, said in ((0, "step 5 of 27"), (2, ""), (3, "step 5 of 27")):
+        train = replace(config.train, steps=27, patience=patience)
+        assert unfinished(place, replace(config, train=train)) == said
 
 
 def test_evaluation_agrees_with_the_predictions(capsys, folder, classifier):
@@ -397,3 +435,16 @@ def test_a_model_without_a_likelihood_is_told_so(classifier):
         familiar_of(Silent(), {}, "run")
     with pytest.raises(CheckpointError, match="mdlm classify calibrate run"):
         familiar_of(classifier, {}, "run")
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_training_says_which_texts_it_drops(capsys, folder, tmp_path, dry):
+    with (folder / "train.csv").open() as file:
+        plain = file.readlines()
+    path = tmp_path / "rep.csv"
+    path.write_text("".join([plain[0], *dict.fromkeys(plain[1:]), plain[1]]))
+    more = ["--dry-run"] if dry else ["--set", "train.steps=1"]
+    more += ["--set", "train.sample_every=0"]
+    given = ["--data", path, "--out", tmp_path / "run", "--tiny"]
+    said, _ = mdlm(capsys, "train", *given, *more)
+    assert f"of {path}: 1 repeated: dropped" in said

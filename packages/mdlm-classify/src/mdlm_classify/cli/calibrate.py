@@ -62,6 +62,7 @@ def calibrate(
         device=device,
         imports=imports or (),
         prior=prior,
+        calibrates=True,
         draws=draws,
         tokens_at_once=tokens_at_once,
         seed=seed,

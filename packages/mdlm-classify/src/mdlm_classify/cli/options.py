@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mdlm_classify.answers import Answers
 
 
-
 def run_folder(path: Path) -> Path:
     """Refuse a file where a run folder is needed.
 
@@ -236,6 +235,7 @@ def open_run(
     device: str | None = None,
     imports: Sequence[str] = (),
     prior: str | None = None,
+    calibrates: bool = False,
     **scoring: Any,
 ) -> Opened:
     """Load a classifier, with the prior and the way of scoring that options say.
@@ -247,6 +247,7 @@ def open_run(
         device: its name; None takes the best.
         imports: modules with hooks.
         prior: what ``--prior`` says.
+        calibrates: whether the command calibrates, so that no hint to do so is needed.
         scoring: see `scoring_of`.
 
     Raises:
@@ -268,7 +269,11 @@ def open_run(
         weights=weights,
         catalog=catalog,
     )
+    if text := unfinished(run, config):
+        say(f"{run}: {text}")
     model = getattr(classifier, "model_", None)
+    if card is None and model is not None and not calibrates:
+        say(f"{run}: not calibrated; mdlm classify calibrate {run}")
     own = getattr(model, "scoring", None)
     if model is not None and own is not None:
         model.scoring = scoring_of(own, **scoring)
@@ -283,3 +288,21 @@ def open_run(
         classifier.set_prior(wanted)
         wanted = None
     return Opened(classifier, config, {} if card is None else card.facts, wanted)
+
+
+def unfinished(run: Path, config: RunConfig) -> str:
+    """Return how far a run has come that has not come to its end, or an empty string.
+
+    What counts is its last checkpoint. A run that stopped early, because it got no
+    better, is at its end; so is a folder that a model in memory was saved to.
+    """
+    from mdlm_core.train.checkpoint import checkpoints, read_state
+    from mdlm_core.train.folder import RunFolder
+
+    found = checkpoints(RunFolder(run).checkpoints)
+    state = read_state(found[-1]) if found else {}
+    if "progress" not in state:
+        return ""
+    step, train = int(state["step"]), config.train
+    stalled = 0 < train.patience <= int(state["progress"].get("worse", 0))
+    return "" if step >= train.steps or stalled else f"step {step} of {train.steps}"
