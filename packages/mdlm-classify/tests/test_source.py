@@ -17,6 +17,7 @@ from mdlm_classify.config import LabelledTextConfig
 from mdlm_classify.data.docstrings import collect, library_topics
 from mdlm_classify.data.document import encode
 from mdlm_classify.data.duplicates import overlap, signature, signatures
+from mdlm_classify.data.prepare import dropped_text
 from mdlm_classify.data.source import LabelledSource, build
 from mdlm_classify.data.split import holdout, subset
 from mdlm_classify.data.texts import LabelledTexts
@@ -390,3 +391,35 @@ def test_every_python_has_topics() -> None:
     assert min(counts.values()) >= 100
     assert len({signature(text) for text in found.texts}) == len(found)
     assert library_topics() == found
+
+
+def test_it_is_said_how_many_texts_are_dropped() -> None:
+    given = LabelledTexts.of(
+        ["a b", "A b.", "a b!", "", "c d", "e f", "g h"],
+        ["x", "x", "y", "x", "x", "y", "y"],
+    )
+    config = LabelledTextConfig(path="rep.csv", holdout=0.3, length=8, min_count=1)
+    found = LabelledSource.from_texts(given, None, config)
+    assert found.dropped.startswith("7 texts of rep.csv: ")
+    assert "2 repeated, 1 of them with another label" in found.dropped
+    assert found.dropped.endswith(": dropped")
+    kept = replace(config, duplicates="keep")
+    assert "repeated" not in LabelledSource.from_texts(given, None, kept).dropped
+
+
+def test_a_line_of_dropped_texts_has_every_kind() -> None:
+    found = {"repeated": 27, "contradictory": 5, "also_held_out": 1}
+    said = dropped_text(1138, name="rep.csv", empty=3, found=found, policy="drop")
+    assert said == (
+        "1,138 texts of rep.csv: 3 empty, 27 repeated, 5 of them with another label, "
+        "1 also held out: dropped"
+    )
+    none = dict.fromkeys(found, 0)
+    assert dropped_text(8, name="", empty=0, found=none, policy="drop") == ""
+
+
+def test_texts_of_which_none_can_be_held_out_are_counted_as_they_were_read() -> None:
+    given = LabelledTexts.of(["a b", "A b", "c", "c!"], ["x", "x", "y", "y"])
+    config = LabelledTextConfig(path="rep.csv")
+    with pytest.raises(DataError, match=r"none of the 2.*4 texts of rep.csv: 2 rep"):
+        LabelledSource.from_texts(given, None, config)

@@ -69,6 +69,13 @@ def describe_run(config: RunConfig, catalog: Catalog) -> None:
 
     for line in describe(config, catalog):
         print(line)
+    if said := _dropped(catalog.build("dataset", config.data)):
+        print(said)
+
+
+def _dropped(source: DataSource) -> str:
+    """Return which texts are not learned from; empty if none, or that is not known."""
+    return str(getattr(source, "dropped", ""))
 
 
 def train_run(
@@ -103,6 +110,8 @@ def train_run(
         from mdlm_classify.data.labels import codes_of
 
         codes_of(test.labels or (), cast("Any", source).labels, test.origin)
+    if said := _dropped(source):
+        _print(said)
     settled = fitting(config, source)
     if settled is not config:
         rows = settled.train.batch_size

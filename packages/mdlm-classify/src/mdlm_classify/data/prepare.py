@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import cast
 
 import numpy as np
 
@@ -34,6 +35,8 @@ class Prepared:
     """"train" and "validation"."""
     unlabelled: Rows
     card: Mapping[str, object]
+    dropped: str = ""
+    """Which texts with labels are not learned from, in words; empty if none."""
 
 
 def read(
@@ -91,6 +94,7 @@ def prepare(
     card: Mapping[str, object],
 ) -> Prepared:
     """Drop, divide and encode texts; see `LabelledSource.from_texts`."""
+    read = len(train)
     train, held_out, dropped = divide(train, held_out, config)
     labels = classes_of(train.labels or (), config.labels)
     unlabelled, of_unlabelled = fresh_unlabelled(unlabelled, held_out, config)
@@ -132,19 +136,58 @@ def prepare(
                 **of_unlabelled,
             },
         },
+        dropped_text(
+            read,
+            name=config.path,
+            empty=cast("int", facts["train"]["empty_texts"]),
+            found=dropped,
+            policy=config.duplicates,
+        ),
     )
+
+
+def dropped_text(
+    read: int, *, name: str, empty: int, found: Mapping[str, int], policy: str
+) -> str:
+    """Return a line on the texts that are not learned from; empty if there are none.
+
+    Args:
+        read: training texts, before any was dropped.
+        name: where they stand; may be empty.
+        empty: how many hold no token.
+        found: of `Overlap.card`.
+        policy: what became of those: "drop" or "keep".
+    """
+    parts = [f"{empty:,} empty"] if empty else []
+    if policy == "drop":
+        if repeated := found["repeated"]:
+            parts.append(f"{repeated:,} repeated")
+        if other := found["contradictory"]:
+            parts.append(f"{other:,} of them with another label")
+        if held := found["also_held_out"]:
+            parts.append(f"{held:,} also held out")
+    if not parts:
+        return ""
+    return f"{read:,} texts{f' of {name}' if name else ''}: {', '.join(parts)}: dropped"
 
 
 def divide(
     train: LabelledTexts, held_out: LabelledTexts | None, config: LabelledTextConfig
 ) -> tuple[LabelledTexts, LabelledTexts, dict[str, int]]:
     """Return the texts that are learned from, those held out, and what was dropped."""
+    read = len(train)
     train, dropped = _fresh(train, held_out, config)
     assert train.labels is not None
     chosen = subset(train.labels, config.rows or len(train), config.seed)
     train = train.select(chosen)
     if held_out is None:
-        learned, held = holdout(train.labels or (), config.holdout, config.seed)
+        try:
+            learned, held = holdout(train.labels or (), config.holdout, config.seed)
+        except DataError as error:
+            said = dropped_text(
+                read, name=config.path, empty=0, found=dropped, policy=config.duplicates
+            )
+            raise DataError(f"{error}{f' ({said})' if said else ''}") from None
         train, held_out = train.select(learned), train.select(held)
     return train, held_out, dropped
 

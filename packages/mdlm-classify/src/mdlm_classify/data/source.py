@@ -45,6 +45,7 @@ class LabelledSource:
         self._rows: Mapping[str, Rows] = prepared.splits
         self._unlabelled = prepared.unlabelled
         self._card = prepared.card
+        self.dropped = prepared.dropped
         self._share = config.unlabelled_share if len(prepared.unlabelled) else 0.0
 
     @classmethod
