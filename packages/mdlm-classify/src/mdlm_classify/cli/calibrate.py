@@ -95,7 +95,7 @@ def _documents(
     from mdlm_classify.data.labels import codes_of
     from mdlm_classify.evaluating import held_out
 
-    from .reading import read
+    from .reading import in_options, read
 
     if data is None:
         trained = cast("TrainedByRun", classifier).trained_
@@ -104,7 +104,8 @@ def _documents(
         found = read(data, settings, text=text, label=label, split=split)
     model = classifier.model_
     assert found.labels is not None
-    codes = codes_of(found.labels, model.labels, found.origin)
+    with in_options():
+        codes = codes_of(found.labels, model.labels, found.origin)
     return model.documents(found.texts), torch.from_numpy(codes)
 
 

@@ -107,7 +107,7 @@ def evaluate(
     from mdlm_classify.report.card import card
     from mdlm_classify.report.page import write
 
-    from .reading import read
+    from .reading import in_options, read
 
     settings = opened.data
     if data is None:
@@ -132,7 +132,7 @@ def evaluate(
             "--drop-known needs the texts that were learned from, and they are not "
             "where the run read them; leave it out"
         )
-    with Progress("scoring") as progress:
+    with Progress("scoring") as progress, in_options():
         evaluation = measure(
             opened.classifier,
             found,
