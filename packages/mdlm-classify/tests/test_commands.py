@@ -112,6 +112,17 @@ def test_what_is_not_known_gets_the_prior(capsys, folder, classifier):
     assert "2 of 2" in err
 
 
+def test_texts_of_unknown_words_alone_are_told_of(capsys, folder):
+    given = ["--text", "qzx vvw", "--text", "____ xyzzy", "--text", "a fine xyzzy"]
+    out, err = mdlm(capsys, "predict", folder / "run", *given, "--gaps", "--json")
+    assert [row["tokens"] for row in json.loads(out)["texts"]] == [2, 1, 3]
+    assert "no known token: 2 of 3 texts (2 of unknown words alone are scored" in err
+    assert "get the prior" not in err
+    _, err = mdlm(capsys, "predict", folder / "run", *given[:2], "--text", "")
+    assert "no known token: 2 of 2 texts (1 of unknown words alone" in err
+    assert "1 without any token get the prior" in err
+
+
 def test_gaps_are_read_only_where_asked(capsys, folder):
     given = ["--text", "a ____ film", "--json"]
     out, _ = mdlm(capsys, "predict", folder / "run", *given)
@@ -297,10 +308,17 @@ def test_a_label_that_the_model_does_not_know_has_its_place(capsys, folder):
     assert "line 3" in err
     assert "'badd'" in err
     assert "did you mean 'bad'?" in err
+    assert "rename them in the data, or name another column with --label" in err
+    _, calibrating = mdlm(capsys, "calibrate", *given[1:], code=1)
+    assert "data.label_map" not in err + calibrating
     path.write_text("text,sentiment\na fine film,good\n")
     _, err = mdlm(capsys, *given, code=1)
-    assert "label" in err
+    assert "name one with --label" in err
     mdlm(capsys, *given, "--label", "sentiment", "--json")
+    path.write_text("review\na fine film\n")
+    for command in ("predict", "explain", "evaluate"):
+        _, err = mdlm(capsys, command, *given[1:], code=1)
+        assert "name one with --text-column" in err
 
 
 def test_the_prior_of_shifted_texts_is_found_without_labels(capsys, folder, classifier):
@@ -435,16 +453,3 @@ def test_a_model_without_a_likelihood_is_told_so(classifier):
         familiar_of(Silent(), {}, "run")
     with pytest.raises(CheckpointError, match="mdlm classify calibrate run"):
         familiar_of(classifier, {}, "run")
-
-
-@pytest.mark.parametrize("dry", [False, True])
-def test_training_says_which_texts_it_drops(capsys, folder, tmp_path, dry):
-    with (folder / "train.csv").open() as file:
-        plain = file.readlines()
-    path = tmp_path / "rep.csv"
-    path.write_text("".join([plain[0], *dict.fromkeys(plain[1:]), plain[1]]))
-    more = ["--dry-run"] if dry else ["--set", "train.steps=1"]
-    more += ["--set", "train.sample_every=0"]
-    given = ["--data", path, "--out", tmp_path / "run", "--tiny"]
-    said, _ = mdlm(capsys, "train", *given, *more)
-    assert f"of {path}: 1 repeated: dropped" in said

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -75,7 +76,8 @@ def predict(
     The result goes to --out, a .csv, .tsv or .jsonl file with one row for each text,
     or is printed. `trust` is the chance that the label is right: its probability, times
     the chance that more draws would not change it. A text that is empty, or of which
-    every token is missing, gets the prior; one longer than the model's windows is
+    every token is missing, gets the prior; one of unknown words alone is scored by how
+    usual those are, and counted in a note; one longer than the model's windows is
     scored in several.
     """
     check_out(out, data)
@@ -109,7 +111,8 @@ def predict(
     if prior_correction:
         answers = answers.corrected()
         say(f"prior from these texts: {_shares(answers)}")
-    _notes(answers, opened.length)
+    strange = unknown_alone(opened.classifier, texts, gaps=gaps)
+    _notes(answers, opened.length, strange)
     found = list(rows(answers, abstain=abstain))
     if abstain is not None:
         silent = sum(row["label"] is None for row in found)
@@ -133,14 +136,41 @@ def _shares(answers: Answers) -> str:
     return ", ".join(f"{label} {share:.3f}" for label, share in pairs)
 
 
-def _notes(answers: Answers, length: int) -> None:
-    """Say which texts are unlike others in what happened to them."""
+def unknown_alone(classifier: Any, texts: Sequence[str], *, gaps: bool) -> int:
+    """Return of how many texts every token that is there is the unknown word."""
+    model = getattr(classifier, "model_", None)
+    tokenizer = getattr(model, "tokenizer", None)
+    unknown = getattr(tokenizer, "unknown_id", None)
+    if model is None or tokenizer is None or unknown is None:
+        return 0
+    found = 0
+    for read in model.documents(texts, gaps=gaps):
+        ids = {token for window in read.windows for token in window}
+        found += ids - {tokenizer.mask_id} == {unknown}
+    return found
+
+
+def _notes(answers: Answers, length: int, strange: int) -> None:
+    """Say which texts are unlike others in what happened to them.
+
+    Args:
+        answers: of N texts.
+        length: tokens in a window.
+        strange: texts of unknown words alone.
+    """
     if answers.scores is None:
         return
     tokens = answers.scores.tokens
     every = f"of {len(tokens):,} texts"
-    if empty := int((tokens == 0).sum()):
+    empty = int((tokens == 0).sum())
+    if empty and not strange:
         say(f"note: no known token, so that they get the prior: {empty:,} {every}")
+    elif strange:
+        prior = f"; {empty:,} without any token get the prior" if empty else ""
+        say(
+            f"note: no known token: {empty + strange:,} {every} ({strange:,} of "
+            f"unknown words alone are scored by how usual those are{prior})"
+        )
     if long := int((tokens > length).sum()):
         say(
             f"note: longer than {length} tokens, so that they are scored in "
