@@ -101,6 +101,15 @@ def test_learning_once_more_goes_on():
     ) == pytest.approx(first, rel=1e-5)
 
 
+@pytest.mark.parametrize("given", [{"tiny": True}, {"base_model": "new"}])
+def test_a_new_model_is_asked_for_as_in_the_command(given):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = SimpleDiscreteDiffusion(**given, settings=SMALL, epochs=1, length=16)
+    assert model.train_on_class_data(of(CLASSES[0])).compute_nll(X[0]) > 0
+    assert model.base_model is None
+
+
 def test_a_pretrained_model_scores_before_it_learns(tmp_path):
     words, gpt = write(tmp_path, X, name="GPT2")
     model = new(base_model=str(tmp_path))

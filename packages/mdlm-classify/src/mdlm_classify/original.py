@@ -29,7 +29,7 @@ from .data.document import encode
 from .data.one_class import LABEL, one_class
 from .inputs import texts_of
 from .nn.per_class import PerClass
-from .pretrained import begin_with, not_none
+from .pretrained import NEW, begin_with, not_none
 from .saved import write_run
 from .training import Trained, fitting, run_folder, train_run
 
@@ -56,12 +56,13 @@ class SimpleDiscreteDiffusion:
 
     Args:
         base_model: the weights to begin with, and their tokenizer: a folder, or a name
-            on the hub; None for a small new model of bytes. Models that are compared
-            must have the same one.
+            on the hub; "new" or None for a small new model of bytes. Models that are
+            compared must have the same one.
         epochs: passes over the texts; None for the preset's.
         length: tokens in a window; None for the preset's.
         settings: settings of a run by dotted path; they win over the others.
-        tiny: whether to shrink everything to seconds on a CPU.
+        tiny: whether to make a new model, whatever `base_model` says, and shrink
+            everything to seconds on a CPU.
         device: "auto", "cpu", "cuda", "cuda:1".
         random_state: an integer makes learning repeatable.
         verbose: whether to show progress on stdout.
@@ -80,7 +81,7 @@ class SimpleDiscreteDiffusion:
         verbose: bool = False,
     ) -> None:
         _warn_once()
-        self.base_model = base_model
+        self.base_model = None if tiny or base_model == NEW else base_model
         self.epochs = epochs
         self.length = length
         self.settings = settings

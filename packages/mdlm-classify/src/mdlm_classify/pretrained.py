@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+NEW = "new"
+"""What stands for a small new model instead of the name of weights."""
 FINE_TUNING = {"simple": 5e-5, "causal": 5e-5, "discriminative": 2e-5}
 """The learning rate for weights that are trained already, for each kind of model."""
 

@@ -12,11 +12,10 @@ from typing import Annotated
 
 import typer
 
+from mdlm_classify.pretrained import NEW
 from mdlm_core.cli.options import Device, Sets, Tiny
 from mdlm_core.config.layers import leaves, set_layer
 from mdlm_core.errors import UsageError
-
-NEW = "new"
 
 
 def train_simple_diffusion(
@@ -60,14 +59,16 @@ def train_simple_diffusion(
     if (output / "config.yaml").exists():
         raise UsageError(f"'{output}' already holds a run; choose another --output")
 
+    from mdlm_classify.cli.reading import in_options
     from mdlm_classify.data.texts import read_texts
     from mdlm_classify.original import AUTOREGRESSIVE, SimpleDiscreteDiffusion
 
-    texts = read_texts(data, text=text, labelled=False).texts
+    with in_options():
+        texts = read_texts(data, text=text, labelled=False).texts
     with warnings.catch_warnings():  # said below
         warnings.simplefilter("ignore", UserWarning)
         model = SimpleDiscreteDiffusion(
-            None if tiny or base_model == NEW else base_model,
+            base_model,
             epochs=epochs,
             length=length,
             settings=given,
