@@ -11,11 +11,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from mdlm_classify.answers import familiar_of
 from mdlm_classify.doubt import Familiar, Typical, coverage, flip_probability, trust
 from mdlm_classify.posterior import log_posterior, with_prior
 from mdlm_classify.scoring.scores import Scores
 from mdlm_core.errors import DataError
 from mdlm_core.kernels.noise import Noise
+
+from .words_toy import BagClassifier
 
 EVEN = torch.tensor([0.5, 0.5]).double().log()
 
@@ -244,3 +247,15 @@ def test_what_is_familiar_is_saved_and_read() -> None:
     for bad in ({}, {"evidence": {}, "ratio": None}, {"evidence": 3, "ratio": None}):
         with pytest.raises(DataError, match="typical"):
             Familiar.from_dict(bad)
+
+
+def test_it_is_said_when_only_typicality_is_known(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    evidence = {"mean": -2.0, "between": 0.1, "within": 1.0}
+    both = {"familiar": {"evidence": evidence, "ratio": evidence}}
+    assert familiar_of(BagClassifier(), both, "run").ratio is not None
+    assert not caplog.records
+    one = {"familiar": {"evidence": evidence, "ratio": None}}
+    assert familiar_of(BagClassifier(), one, "run").ratio is None
+    assert "no null class, so that only typicality is known" in caplog.text

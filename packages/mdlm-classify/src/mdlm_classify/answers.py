@@ -173,6 +173,8 @@ def familiar_of(
 ) -> Familiar:
     """Return what a run's ``classifier.json`` says of usual texts.
 
+    A note is logged if the model has no null class to compare with.
+
     Raises:
         UsageError: if the model has no likelihood.
         CheckpointError: if it says nothing.
@@ -184,4 +186,10 @@ def familiar_of(
             f"'{run}' does not know what usual texts look like; "
             f"'mdlm classify calibrate {run}' finds out"
         )
-    return Familiar.from_dict(facts["familiar"])
+    familiar = Familiar.from_dict(facts["familiar"])
+    if familiar.ratio is None:
+        _LOG.warning(
+            "note: the model has no null class, so that only typicality is known: how "
+            "usual log p(text) per token is, and no ratio with text of no class"
+        )
+    return familiar

@@ -123,6 +123,9 @@ def lines(
 ) -> Iterator[str]:
     """Yield label, probability and text of each, with tabs between.
 
+    Where it was measured how unlike the training texts they are, that comes last:
+    usual or not, and z in deviations from held-out texts.
+
     Args:
         texts: N texts.
         rows: N rows.
@@ -133,5 +136,7 @@ def lines(
         if not whole and len(flat) > SHOWN:
             flat = flat[:SHOWN] + " ..."
         label = "-" if row["label"] is None else row["label"]
-        odd = "\tunusual" if row.get("unusual") else ""
+        odd = ""
+        if "unusual" in row:
+            odd = f"\t{'unusual' if row['unusual'] else 'usual'}, z {row['z']:+.1f}"
         yield f"{label}\t{row['probability']:.3f}\t{flat}{odd}"
