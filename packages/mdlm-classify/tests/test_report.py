@@ -175,6 +175,7 @@ def test_the_page_stands_alone_and_escapes_what_it_shows(
     assert f"{100 * accuracy.value:.2f} %" in page.text
     for one in worst(evaluation):
         assert one["text"] in page.text
+    assert "The same 60 texts under the same masks" in page.text
     assert len(page.images) == 4
     assert page.outside == page.images  # and nothing is fetched
     assert all(src.startswith("data:image/svg+xml;base64,") for src in page.images)
@@ -221,8 +222,11 @@ def test_figures_show_the_numbers(evaluation: Evaluation) -> None:
     assert list(accuracy.get_ydata()) == values
     assert list(agreement.get_ydata())[-1] == 1
     assert list(star.get_xdata()) == [5.5, 5.5]
-    answered = figures.answered(evaluation).axes[0].lines[0]
+    axes = figures.answered(evaluation).axes[0]
+    answered, level = axes.lines
     assert answered.get_ydata()[-1] == evaluation.metrics.accuracy.value
+    assert level.get_ydata()[0] == evaluation.metrics.accuracy.value
+    assert [text.get_text() for text in axes.get_legend().texts] == ["all answered"]
 
 
 def test_many_classes_and_a_model_without_likelihoods_have_a_report(
@@ -284,6 +288,7 @@ def test_the_curve_counts_right_and_equal_classes() -> None:
     logs = {draws: torch.eye(2)[guess].log() for draws, guess in after.items()}
     two, four = draws_curve(logs, codes)
     assert (two.draws, four.draws) == (2, 4)
+    assert (two.rows, four.rows) == (4, 4)
     assert two.accuracy == wilson(2, 4)
     assert four.accuracy == wilson(3, 4)
     assert (two.agreement, four.agreement) == (0.75, 1.0)

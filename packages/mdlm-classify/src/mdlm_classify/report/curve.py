@@ -23,6 +23,8 @@ class DrawPoint:
     accuracy: Interval
     agreement: float
     """Texts that get the same class as after the most draws."""
+    rows: int
+    """Texts, N."""
 
 
 def draws_for(most: int) -> tuple[int, ...]:
@@ -73,4 +75,4 @@ def point(draws: float, guess: Tensor, codes: Tensor, most: Tensor) -> DrawPoint
     """
     right = int((guess == codes).sum())
     same = float((guess == most).double().mean())
-    return DrawPoint(float(draws), wilson(right, len(codes)), same)
+    return DrawPoint(float(draws), wilson(right, len(codes)), same, len(codes))

@@ -218,7 +218,10 @@ def answered(evaluation: Evaluation) -> Figure:
     figure = _figure(4.6, 3.4)
     axes = figure.add_subplot()
     axes.plot(rows[start:] / len(rows), accuracy[start:], color=BLUE)
-    axes.axhline(accuracy[-1], color=GREY, linewidth=1, linestyle="--")
+    axes.axhline(
+        accuracy[-1], color=GREY, linewidth=1, linestyle="--", label="all answered"
+    )
+    axes.legend(loc="best")
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set(
         xlabel="share of the texts that is answered",

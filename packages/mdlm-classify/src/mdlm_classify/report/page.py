@@ -20,8 +20,9 @@ CAPTIONS = {
     "confusion": "Rows sum to the texts of a class; shades are shares of the row.",
     "reliability": "On the diagonal, a class that has probability p is right with "
     "frequency p. Below it the model is too sure of itself.",
-    "answered": "The most trusted texts are answered first.",
-    "draws": "The same texts under the same masks, with more and more of them.",
+    "answered": "The most trusted texts are answered first. The dashed line is the "
+    "accuracy if all are.",
+    "draws": "The same {rows} texts under the same masks, with more and more of them.",
 }
 STYLE = """
 :root { color-scheme: light; }
@@ -105,7 +106,7 @@ def render(
         parts.append("<h2>Figures</h2>")
     if note:
         parts.append(f'<p class="note">{escape(note)}</p>')
-    parts += [_image(name, svg) for name, svg in drawn.items()]
+    parts += [_image(_caption(name, card), svg) for name, svg in drawn.items()]
     if card["draws"]["curve"]:
         parts += ["<h2>What more draws bring</h2>", _draws(card["draws"])]
     parts += ["<h2>The doubtful left out</h2>", _coverage(card)]
@@ -211,12 +212,19 @@ def _classes(card: Mapping[str, Any]) -> str:
     return _table(head, rows)
 
 
-def _image(name: str, svg: str) -> str:
+def _caption(name: str, card: Mapping[str, Any]) -> str:
+    """Return what stands below a figure."""
+    curve = card["draws"]["curve"]
+    rows = f"{curve[0]['rows']:,}" if curve else ""
+    return CAPTIONS[name].format(rows=rows)
+
+
+def _image(caption: str, svg: str) -> str:
     data = base64.b64encode(svg.encode()).decode()
     return (
-        f'<figure><img alt="{escape(CAPTIONS[name])}" '
+        f'<figure><img alt="{escape(caption)}" '
         f'src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>"
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
