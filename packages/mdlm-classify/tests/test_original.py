@@ -168,6 +168,19 @@ def test_the_command_trains_one_class(tmp_path):
     assert isinstance(again.exception, UsageError)
 
 
+def test_the_command_refuses_texts_of_several_classes(tmp_path):
+    data, out = tmp_path / "train.csv", tmp_path / "run"
+    data.write_text("text,label\na fine film,good\na dull film,bad\n")
+    command = ["train-simple-diffusion", "--data", str(data), "--output", str(out)]
+    found = CliRunner().invoke(app, [*command, "--tiny"])
+    assert isinstance(found.exception, DataError)
+    assert "has texts of 2 classes, 'bad', 'good'" in str(found.exception)
+    assert not out.exists()
+    data.write_text("text\na fine film\na dull film\n")
+    found = CliRunner().invoke(app, [*command, "--tiny", "--epochs", "1"])
+    assert found.exit_code == 0, found.output
+
+
 def test_the_module_is_the_command():
     found = subprocess.run(
         [sys.executable, "-m", "mdlm_classify.train_simple_diffusion", "--help"],

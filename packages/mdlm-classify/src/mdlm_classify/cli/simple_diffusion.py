@@ -15,7 +15,7 @@ import typer
 from mdlm_classify.pretrained import NEW
 from mdlm_core.cli.options import Device, Sets, Tiny
 from mdlm_core.config.layers import leaves, set_layer
-from mdlm_core.errors import UsageError
+from mdlm_core.errors import DataError, UsageError
 
 
 def train_simple_diffusion(
@@ -65,6 +65,7 @@ def train_simple_diffusion(
 
     with in_options():
         texts = read_texts(data, text=text, labelled=False).texts
+        refuse_several(data, text)
     with warnings.catch_warnings():  # said below
         warnings.simplefilter("ignore", UserWarning)
         model = SimpleDiscreteDiffusion(
@@ -83,3 +84,25 @@ def train_simple_diffusion(
         f"{output}: learned from {len(texts)} texts; read it with "
         f"SimpleDiscreteDiffusion.load('{output}')"
     )
+
+
+def refuse_several(data: str, text: str) -> None:
+    """Refuse texts whose labels name several classes; files need not have labels.
+
+    Raises:
+        DataError: which classes there are.
+    """
+    from mdlm_classify.data.labels import in_order, listed
+    from mdlm_classify.data.texts import read_texts
+
+    try:
+        labels = read_texts(data, text=text).labels or ()
+    except DataError:
+        return  # without labels, it is for the user to know the class
+    classes = in_order(labels)
+    if len(classes) > 1:
+        raise DataError(
+            f"'{data}' has texts of {len(classes)} classes, {listed(classes)}, and one "
+            f"model learns one class; give the texts of one, or train all at once with "
+            f"'mdlm classify train --model causal'"
+        )
