@@ -273,7 +273,8 @@ def test_an_evaluation_writes_a_report(capsys, folder):
 
 
 def test_without_data_the_texts_held_out_are_measured(capsys, folder, classifier):
-    out, _ = mdlm(capsys, "evaluate", folder / "run", "--json")
+    out, err = mdlm(capsys, "evaluate", folder / "run", "--json")
+    assert "chose the checkpoint and the temperature, so that the numbers" in err
     card = json.loads(out)
     data = classifier.trained_.data
     assert card["rows"] == data["splits"]["validation"]["texts"]

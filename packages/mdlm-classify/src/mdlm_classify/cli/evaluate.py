@@ -112,6 +112,11 @@ def evaluate(
     settings = opened.data
     if data is None:
         found = held_out(settings, opened.classifier.trained_.data)
+        fitted = " and the temperature" if "temperature" in opened.facts else ""
+        say(
+            f"note: these texts chose the checkpoint{fitted}, so that the numbers are "
+            f"too good; give others with --data"
+        )
     else:
         found = read(data, settings, text=text_column, label=label, split=split)
     found = spread(found, rows)
