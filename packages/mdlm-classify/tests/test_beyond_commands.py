@@ -96,6 +96,17 @@ def test_sample_of_a_class_and_of_each_in_turn(classify):
     assert classify("sample", "--guidance", "2", *given, "--json")[1] == turns
 
 
+def test_against_needs_guidance(classify):
+    given = ("--class", "positive", "--length", "6", "--seed", "1")
+    _, plain, err = classify("sample", *given)
+    assert "--against" not in err
+    _, out, err = classify("sample", *given, "--against", "negative")
+    assert out == plain
+    assert "--against has no effect with guidance 1" in err
+    guided = ("--against", "negative", "--guidance", "3")
+    assert "no effect" not in classify("sample", *given, *guided)[2]
+
+
 def test_the_length_is_that_of_the_training_texts(classify):
     _, out, _ = classify("sample", "--json")
     assert len(json.loads(out)["samples"][0]["tokens"]) in (6, 7)
@@ -154,6 +165,8 @@ def test_edit_replaces_words(classify, tmp_path):
         (["sample", "--set", "model.width=3"], "only the sampler can be set"),
         (["sample", "--class", "positive", "--against", "positive", "--guidance", "2"],
          "the two are the same"),
+        (["sample", "--class", "positive", "--against", "positive"],
+         "--class and --against are both 'positive'"),
         (["edit", "--text", "a good plot", "--to", "glad"], "there is no class 'glad'"),
         (["edit", "--text", "a", "--to", "positive", "--budget", "2"],
          "edit.budget is 2.0"),

@@ -338,9 +338,11 @@ def test_calibration_fits_the_temperature_to_the_texts(capsys, folder, classifie
     shutil.copytree(folder / "run", place)
     before = (place / "classifier.json").read_bytes()
     given = ["calibrate", place, "--data", folder / "test.csv"]
-    mdlm(capsys, *given, "--dry-run")
+    _, err = mdlm(capsys, *given, "--dry-run")
+    assert f"{place / 'classifier.json'} was not written" in err
     assert (place / "classifier.json").read_bytes() == before
-    out, _ = mdlm(capsys, *given, "--json")
+    out, err = mdlm(capsys, *given, "--json")
+    assert f"{place / 'classifier.json'}: written" in err
     texts, labels = labels_in(folder / "test.csv")
     scores = classifier.model_.scores(texts)
     codes = torch.tensor([classifier.model_.labels.index(label) for label in labels])

@@ -21,6 +21,7 @@ from .options import (
     TokensAtOnce,
     Weights,
     open_run,
+    say,
 )
 from .progress import Progress
 
@@ -69,6 +70,7 @@ def calibrate(
     )
     from mdlm_classify.calibrating import calibrate as fit
     from mdlm_classify.calibrating import generative, save
+    from mdlm_classify.saved import CARD
 
     classifier = generative(opened.classifier, run)
     documents, codes = _documents(
@@ -76,9 +78,12 @@ def calibrate(
     )
     with Progress("scoring") as progress:
         found = fit(classifier, documents, codes, progress=progress)
-    if not dry_run:
-        save(classifier, run, found.familiar)
+    written = None if dry_run else save(classifier, run, found.familiar)
     print(json.dumps(found.to_dict(), indent=2) if as_json else calibrated_text(found))
+    if written is None:
+        say(f"--dry-run: {run / CARD} was not written")
+    else:
+        say(f"{written}: written")
 
 
 def _documents(

@@ -87,6 +87,13 @@ def sample(
     check_out(out)
     if num < 1:
         raise UsageError(f"--num is {num}; it must be at least 1")
+    if label is not None and label == against:
+        raise UsageError(
+            f"--class and --against are both '{label}': the two are the same, so that "
+            f"there is nothing to guide away from; name another class"
+        )
+    if against is not None and guidance == 1:
+        say("note: --against has no effect with guidance 1; give --guidance, such as 2")
     flags = {
         "name": sampler,
         "steps": steps,
