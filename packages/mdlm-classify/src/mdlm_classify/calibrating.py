@@ -135,7 +135,7 @@ def informed(log_posterior: Tensor, log_prior: Tensor, codes: Tensor) -> bool:
     """
     gain = log_posterior.gather(1, codes[:, None])[:, 0] - log_prior[codes]
     error = float(gain.std(correction=0)) / len(gain) ** 0.5
-    return float(gain.mean()) > error
+    return bool(float(gain.mean()) > error)
 
 
 def has_null(model: LikelihoodModel) -> bool:

@@ -107,7 +107,7 @@ def em_prior(
     log_likelihood: Tensor,
     prior: Tensor,
     *,
-    smoothing: float = 1.0,
+    smoothing: float | None = None,
     tolerance: float = 1e-9,
     steps: int = 10_000,
 ) -> Tensor:
@@ -120,14 +120,16 @@ def em_prior(
     texts say little it is flat and its summit may be a corner, so that each step adds
     `smoothing` texts for every class, spread as `prior`: the step of EM to the pi of
     greatest density under a Dirichlet law (Dempster, Laird and Rubin, 1977), which has
-    one summit too.
+    one summit too. The fewer texts settle, the more are added: a text that settles a
+    share I of what is open about its class (`information`) counts as I texts.
 
     Args:
         log_likelihood: ``(N, C)`` log p(x | c) up to a constant for each text. Values
             that are too sure of themselves give a biased prior: use calibrated ones,
             ``log_posterior - log prior``.
         prior: ``(C,)`` where to start; a class of prior 0 stays there.
-        smoothing: texts added for every class of prior above 0; 0 for plain EM.
+        smoothing: texts added for every class of prior above 0; 0 for plain EM. None
+            adds one over the `information` of the posteriors under `prior`.
         tolerance: the greatest change of a class at which to stop.
         steps: passes, at most.
 
@@ -155,6 +157,9 @@ def em_prior(
             f"class with a prior above 0 has a finite one"
         )
     likelihood = (likelihood - best).exp()
+    if smoothing is None:
+        known = information((likelihood * prior).log().log_softmax(1))
+        smoothing = 1 / max(known, 1e-6)
     added = smoothing * int((prior > 0).sum())
     start, whole = prior, len(likelihood) + added
     for _ in range(steps):
