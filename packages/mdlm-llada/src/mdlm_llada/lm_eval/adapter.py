@@ -19,7 +19,7 @@ from accelerate.utils import gather
 from lm_eval.api.model import LM
 from lm_eval.api.registry import model_registry
 from torch import Tensor
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from mdlm_core.errors import UsageError
 from mdlm_llada.config import DecodeConfig
