@@ -31,7 +31,7 @@ from .inputs import texts_of
 from .nn.per_class import PerClass
 from .pretrained import NEW, begin_with, not_none
 from .saved import write_run
-from .training import Trained, fitting, run_folder, train_run
+from .training import Trained, fitting, repeatable, run_folder, train_run
 
 AUTOREGRESSIVE = (
     "SimpleDiscreteDiffusion is no diffusion: it is an autoregressive language model, "
@@ -142,7 +142,7 @@ class SimpleDiscreteDiffusion:
             load_catalog(), preset="classify/causal", sets=sets, tiny=self.tiny
         ).config
         _check_tokenizer(str(cast("Any", config.data.config).tokenizer))
-        return config
+        return config if "train.precision" in given else repeatable(config, self.device)
 
     # ---- scoring -------------------------------------------------------------
 
