@@ -93,6 +93,11 @@ class TrainedByRun:
     device: str
     verbose: bool
 
+    @property
+    def takes_unlabelled(self) -> bool:
+        """Whether it learns from texts without labels."""
+        return not self.no_unlabelled
+
     @abstractmethod
     def _assignments(self) -> dict[str, Any]:
         """Return settings by dotted path, under those of the user."""

@@ -49,8 +49,6 @@ class CausalLMClassifier(TrainedByRun, GenerativeClassifier):
 
     kind = "causal"
     no_unlabelled = "there is a causal model for each class, and none for text of none"
-    takes_unlabelled = False
-    """Whether it learns from texts without labels."""
     model_: CausalPredictor
 
     def __init__(

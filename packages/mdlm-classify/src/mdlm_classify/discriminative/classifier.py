@@ -47,8 +47,6 @@ class DiscriminativeClassifier(TrainedByRun, TextClassifier):
 
     kind = "discriminative"
     no_unlabelled = "a discriminative classifier learns nothing from them"
-    takes_unlabelled = False
-    """Whether it learns from texts without labels."""
 
     def __init__(
         self,
