@@ -1,0 +1,29 @@
+"""Protein alignments by masked diffusion.
+
+What is heavy is imported when it is first asked for, so that this stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Alignment": "alignment",
+    "ProteinDiT": "nn.protein_dit",
+}
+"""Which module each public name is in."""
+
+__all__ = ["__version__", *_WHERE]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

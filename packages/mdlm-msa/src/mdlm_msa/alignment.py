@@ -1,0 +1,75 @@
+"""An alignment as a matrix of ids: rows are proteins, columns those of the query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .alphabet import GAP, RESIDUES, STATE_OF, Ids, decode
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Alignment:
+    """Rows over the columns of a query, which is the first row.
+
+    Letters: R rows, L columns.
+    """
+
+    rows: Ids
+    """``(R, L)`` uint8 ids of the alphabet: residues, odd letters and gaps."""
+    headers: tuple[str, ...]
+    """What stands after `>` in each row, unchanged; duplicates are normal."""
+    letters: tuple[bytes, ...] | None = None
+    """Each row as a3m writes it, with insertions in lower case; None if none of them
+    has an insertion or they were not kept."""
+    name: str = ""
+    """Of the family."""
+    comments: tuple[str, ...] = ()
+    """Lines before the first row, such as ColabFold's ``#len<TAB>copies``."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What the reader met and how often, such as ``letters J read as X``."""
+
+    @property
+    def depth(self) -> int:
+        """R, the query included."""
+        return self.rows.shape[0]
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return self.rows.shape[1]
+
+    @property
+    def query(self) -> str:
+        """The first row."""
+        return decode(self.rows[0])
+
+    @property
+    def states(self) -> Ids:
+        """``(R, L)`` symbols of statistics: 0 to 19, 20 for a gap, 255 for others."""
+        return STATE_OF[self.rows]
+
+    @property
+    def is_residue(self) -> np.ndarray:
+        """``(R, L)`` bool: one of the twenty amino acids."""
+        return (self.rows >= 1) & (self.rows <= len(RESIDUES))
+
+    @property
+    def is_gap(self) -> np.ndarray:
+        """``(R, L)`` bool."""
+        return self.rows == GAP
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> Alignment:
+        """Return the rows `indices`, in that order; the first should be the query."""
+        chosen = np.asarray(indices)
+        places = chosen.nonzero()[0] if chosen.dtype == bool else chosen
+        return replace(
+            self,
+            rows=self.rows[places],
+            headers=tuple(self.headers[i] for i in places),
+            letters=None
+            if self.letters is None
+            else tuple(self.letters[i] for i in places),
+        )

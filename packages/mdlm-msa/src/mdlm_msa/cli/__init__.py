@@ -1,0 +1,19 @@
+"""``mdlm msa``: one file per command; heavy imports inside a command's body."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Protein alignments: generate, inpaint, score, train, align, evaluate.",
+)
+
+
+@app.callback()
+def group() -> None:
+    """Protein alignments: generate, inpaint, score, train, align, evaluate."""

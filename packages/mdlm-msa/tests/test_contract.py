@@ -1,0 +1,5 @@
+"""mdlm-msa keeps the plugin contract."""
+
+from mdlm_core.testing import contract
+
+test_contract = contract("msa")
