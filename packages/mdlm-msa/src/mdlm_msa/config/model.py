@@ -10,9 +10,7 @@ from mdlm_core.config.schema import at_least, require
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProteinDiTConfig(DiTConfig):
-    """A diffusion transformer over the rows and columns of an alignment; nano by
-    default.
-    """
+    """A transformer over rows and columns of an alignment; nano by default."""
 
     blocks: int = 4
     """Transformer blocks."""
