@@ -241,9 +241,12 @@ def test_infer_that_is_stopped_says_how_to_go_on(
         return generate(*arguments, **named)
 
     before = signal.getsignal(signal.SIGTERM)
+    # A job in the background of a script is started with Ctrl-C ignored.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patch:
         patch.setattr("mdlm_llada.infer.generate", stopped)
         result = CliRunner().invoke(app, given)
+    signal.signal(signal.SIGINT, interrupt)
     assert result.exit_code == 128 + which
     assert "2 of 4 answered; the same command goes on" in result.stderr
     assert signal.getsignal(signal.SIGTERM) is before
