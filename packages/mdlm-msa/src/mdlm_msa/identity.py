@@ -1,0 +1,147 @@
+"""How alike rows are, by two measures that must not be mixed up.
+
+id_L: the columns with the same symbol over all L columns. The gap is a symbol, and so
+are, together, the letters that are no residue. It is the measure of Neff and redundancy
+(Morcos et al., 2011, "Direct-coupling analysis of residue coevolution").
+
+id_pair: the columns with the same residue over those where both rows have one.
+
+A symbol is five bits, and a row is five planes of L bits, so that 64 columns of two
+rows are compared at once. Letters: R rows, L columns, W words of 64 columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .alphabet import Ids
+
+Shares = NDArray[np.float32]
+"""Identities ``(A, B)`` in [0, 1]."""
+Words = NDArray[np.uint64]
+Counts = NDArray[np.int32]
+
+_PLANES = 5
+_RESIDUES = 20
+_CELLS = 1 << 15
+"""Words compared at once, so that all of them stay in the cache."""
+
+
+def _words(bits: NDArray[np.bool_]) -> Words:
+    """Return ``(R, W)`` words of bits ``(R, L)``; what is missing is 0."""
+    packed = np.packbits(bits, axis=1)
+    spare = -packed.shape[1] % 8
+    return np.ascontiguousarray(np.pad(packed, ((0, 0), (0, spare)))).view(np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """Rows of states as bits."""
+
+    bits: Words
+    """``(5, R, W)``: bit k of every symbol."""
+    residues: Words
+    """``(R, W)``: whether there is a residue."""
+    length: int
+    """L."""
+
+    @classmethod
+    def of(cls, states: Ids) -> Planes:
+        """Pack states ``(R, L)``: 0 to 19 residues, 20 the gap, 255 other letters."""
+        symbols = np.minimum(np.asarray(states, np.uint8), 31)
+        return cls(
+            np.stack([_words((symbols >> k & 1).astype(bool)) for k in range(_PLANES)]),
+            _words(symbols < _RESIDUES),
+            symbols.shape[1],
+        )
+
+    def __len__(self) -> int:
+        return len(self.residues)
+
+    def select(self, rows: NDArray[np.int64] | slice) -> Planes:
+        """Return some of the rows."""
+        return Planes(self.bits[:, rows], self.residues[rows], self.length)
+
+
+def _differ(a: Planes, b: Planes) -> Words:
+    """Return ``(A, B, W)``: in which columns rows have different symbols."""
+    found = a.bits[0][:, None] ^ b.bits[0][None]
+    other = np.empty_like(found)
+    for k in range(1, _PLANES):
+        np.bitwise_xor(a.bits[k][:, None], b.bits[k][None], out=other)
+        np.bitwise_or(found, other, out=found)
+    return found
+
+
+def _count(words: Words) -> Counts:
+    """Return how many bits are set, over the last axis."""
+    bits = np.bitwise_count(words)
+    total: Counts = bits.sum(-1, dtype=np.int32)
+    return total
+
+
+def _tiles(a: Planes, b: Planes) -> Iterator[tuple[slice, slice]]:
+    """Yield parts of a table ``(A, B)`` that are small enough to stay in the cache."""
+    words = max(1, a.residues.shape[1])
+    wide = max(1, min(len(b), _CELLS // words))
+    high = max(1, _CELLS // (words * wide))
+    for top in range(0, len(a), high):
+        for left in range(0, len(b), wide):
+            yield slice(top, top + high), slice(left, left + wide)
+
+
+def equal_columns(a: Planes, b: Planes) -> Counts:
+    """Return ``(A, B)``: the columns in which rows have the same symbol."""
+    found = np.empty((len(a), len(b)), np.int32)
+    for rows, others in _tiles(a, b):
+        found[rows, others] = a.length - _count(
+            _differ(a.select(rows), b.select(others))
+        )
+    return found
+
+
+def identity_all(a: Ids, b: Ids | None = None) -> Shares:
+    """Return id_L ``(A, B)`` of states ``(A, L)`` and ``(B, L)``, float32.
+
+    Args:
+        a: states, see `Alignment.states`.
+        b: other rows of the same columns; None compares `a` with itself.
+    """
+    first = Planes.of(a)
+    second = first if b is None else Planes.of(b)
+    return (equal_columns(first, second) / np.float32(max(1, first.length))).astype(
+        np.float32
+    )
+
+
+def identity_pair(a: Ids, b: Ids | None = None) -> Shares:
+    """Return id_pair ``(A, B)`` of states ``(A, L)`` and ``(B, L)``, float32.
+
+    It is 0 for rows that have no column in which both have a residue.
+    """
+    first = Planes.of(a)
+    second = first if b is None else Planes.of(b)
+    found = np.empty((len(first), len(second)), np.float32)
+    for rows, others in _tiles(first, second):
+        x, y = first.select(rows), second.select(others)
+        both = x.residues[:, None] & y.residues[None]
+        same = _count(both & ~_differ(x, y))
+        found[rows, others] = same / np.maximum(_count(both), 1)
+    return found
+
+
+def nearest_identity(a: Ids, b: Ids) -> Shares:
+    """Return ``(A,)``: the highest id_pair of each row of `a` with the rows of `b`.
+
+    The table of all pairs is never held at once.
+    """
+    found = np.zeros(len(a), np.float32)
+    if len(b):
+        for top in range(0, len(a), 256):
+            part = slice(top, top + 256)
+            found[part] = identity_pair(a[part], b).max(1)
+    return found
