@@ -72,8 +72,19 @@ class DiT(nn.Module):
                 :meth:`conditioning` reads. Tokens at padded positions are not.
             t: ``(B,)``, read only if the model is conditioned on time.
         """
-        tokens = batch.tokens.masked_fill(batch.pad, self.mask_id)
-        x = self.embed(tokens)  # (B, L, D)
+        return self.trunk(self.embedded(batch), batch, t)
+
+    def embedded(self, batch: Batch) -> Tensor:
+        """Return what the trunk begins with, ``(B, L, D)``: vectors of the tokens."""
+        vectors: Tensor = self.embed(batch.tokens.masked_fill(batch.pad, self.mask_id))
+        return vectors
+
+    def trunk(self, x: Tensor, batch: Batch, t: Tensor | None) -> Tensor:
+        """Return the states ``(B, L, D)`` for vectors `x` ``(B, L, D)``.
+
+        For a subclass whose vectors say more than the token. The other arguments are
+        those of :meth:`hidden`.
+        """
         with torch.autocast(x.device.type, enabled=False):
             c = self.conditioning(batch, t)  # (B or 1, cond_width)
             shift, scale = self.modulation(c).chunk(2, dim=-1)

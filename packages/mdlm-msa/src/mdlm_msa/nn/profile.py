@@ -1,0 +1,150 @@
+"""What the visible rows of an alignment say about a token: a profile that can learn.
+
+For a token of row r in column c it is a PSSM of the other rows, in which a row counts
+the more, the more of what is visible of row r it explains. With
+
+    S(r, s) = sum over columns visible in both of  log P(x_r | x_s) / p(x_r),
+
+P the law of substitution and p the background, row s has the weight ``w_s``
+proportional to ``exp(kappa S(r, s))``, and the law of the token is
+
+    p(a) = (n f(a) + beta sum over b of f(b) P(a | b)) / (n + beta),
+
+with f the weighted frequencies in the column, n their effective number ``(sum w)^2 /
+sum w^2`` and beta the pseudocount. With kappa = 0 it is the profile with pseudocounts
+of Tatusov et al. (1994, PNAS 91, 12091); without visible rows it is the background. P,
+p, beta and kappa are learned.
+
+Letters: B batch, L length of a canvas, R rows, C columns (0 is that of separators),
+S = 21 states, the gap among them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mdlm_msa.alphabet import STATE_OF, STATES
+from mdlm_msa.substitution import BACKGROUND, conditional
+
+GAP_RATE = 0.08
+"""Chance of a gap where nothing is known, or a residue is, at the start."""
+GAP_AFTER_GAP = 0.6
+"""Chance of a gap in a column in which another row has one, at the start."""
+KAPPA = 0.2
+"""How much likeness counts at the start."""
+_FASTER = 10.0
+"""How many times faster than other weights beta and kappa learn."""
+_LEVEL = 1e-2
+"""Share of the weights that all rows have alike, so that none is forgotten."""
+
+
+class Laws(NamedTuple):
+    """What is known about each position of a canvas."""
+
+    log_prob: Tensor
+    """``(B, L, S)`` float32: log p(a)."""
+    depth: Tensor
+    """``(B, L)`` float32: n, the effective number of rows seen there."""
+
+
+class Profile(nn.Module):
+    """The law of a token given the visible tokens of other rows.
+
+    Args:
+        pseudocount: beta at the start.
+        columns: in a model of one family, its columns, each with a prior of its own in
+            place of substitution; otherwise 0.
+    """
+
+    state_of: Tensor
+
+    def __init__(self, pseudocount: float, columns: int = 0) -> None:
+        super().__init__()
+        background, substitution = start()
+        self.background = nn.Parameter(background.log())
+        self.substitution = nn.Parameter(substitution.log())
+        self.log_beta = nn.Parameter(torch.tensor(pseudocount).log() / _FASTER)
+        self.log_kappa = nn.Parameter(torch.tensor(KAPPA).log() / _FASTER)
+        self.column_law: nn.Parameter | None = None
+        """``(C - 1, S)`` logits."""
+        if columns:
+            laws = background.log().expand(columns, STATES).clone()
+            self.column_law = nn.Parameter(laws)
+        table = torch.from_numpy(STATE_OF).long()
+        self.register_buffer("state_of", table.clamp(max=STATES), persistent=False)
+
+    def forward(self, tokens: Tensor, positions: Tensor, unseen: Tensor) -> Laws:
+        """Return the law of every position.
+
+        Args:
+            tokens: ``(B, L)`` ids; what has no state, as a mask, is not visible.
+            positions: ``(B, L, 2)`` column and row.
+            unseen: ``(B, L)`` bool: positions whose tokens do not count.
+        """
+        column, row = positions.unbind(-1)
+        count, columns = int(row.max()) + 1, int(column.max()) + 1
+        state = self.state_of[tokens.clamp(max=255)].masked_fill(unseen, STATES)
+        state = state.masked_fill(column == 0, STATES)
+        batch = torch.arange(len(tokens), device=tokens.device)[:, None]
+        place = (batch * count + row) * columns + column  # (B, L)
+        shape = (len(tokens), count, columns, STATES + 1)
+        seen = torch.zeros(shape, device=tokens.device)
+        seen.view(-1).scatter_(0, (place * (STATES + 1) + state).flatten(), 1.0)
+        f, n = self._frequencies(seen[..., :STATES])
+        f = f.view(-1, STATES)[place]  # (B, L, S)
+        n = n.view(-1)[place].unsqueeze(-1)  # (B, L, 1)
+        prior = self._prior(f, column)
+        beta = (_FASTER * self.log_beta).exp()
+        law = (n * f + beta * prior) / (n + beta)
+        return Laws(law.log(), n.squeeze(-1))
+
+    def _frequencies(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f ``(B, R, C, S)`` and n ``(B, R, C)`` of one-hot rows `seen`."""
+        weight = self._weights(seen)  # (B, R, R)
+        weighted = (weight @ seen.flatten(2)).view_as(seen)
+        total = weighted.sum(-1)
+        squares = weight.square() @ seen.sum(-1)
+        found = total > 0
+        n = torch.where(found, total.square() / squares.clamp(min=1e-30), 0.0)
+        return weighted / total.clamp(min=1e-30).unsqueeze(-1), n
+
+    def _weights(self, seen: Tensor) -> Tensor:
+        """Return how much row s counts for row r, ``(B, R, R)``; itself never."""
+        background = self.background.log_softmax(-1)
+        ratio = self.substitution.log_softmax(-1) - background  # [b, a]
+        likeness = seen.flatten(2) @ (seen @ ratio).flatten(2).mT  # (B, r, s)
+        kappa = (_FASTER * self.log_kappa).exp()
+        absent = (seen.sum((-1, -2)) == 0)[:, None, :]
+        itself = torch.eye(seen.shape[1], dtype=torch.bool, device=seen.device)
+        out = absent | itself
+        chance = (kappa * likeness).masked_fill(out, -torch.inf).softmax(-1)
+        level = (~out).float() / (~out).sum(-1, keepdim=True).clamp(min=1)
+        mixed = (1 - _LEVEL) * chance.nan_to_num(0.0) + _LEVEL * level
+        return mixed.masked_fill(out, 0.0)
+
+    def _prior(self, f: Tensor, column: Tensor) -> Tensor:
+        """Return what stands in for rows that were not seen, ``(B, L, S)``."""
+        if self.column_law is not None:
+            last = len(self.column_law) - 1
+            return self.column_law.softmax(-1)[(column - 1).clamp(0, last)]
+        known = f.sum(-1, keepdim=True)
+        substituted: Tensor = f @ self.substitution.softmax(-1)
+        return substituted + (1 - known) * self.background.softmax(-1)
+
+
+def start() -> tuple[Tensor, Tensor]:
+    """Return the background ``(S,)`` and P ``(S, S)`` of BLOSUM62 with gaps added.
+
+    ``P[b, a]`` is the chance of a where another row has b.
+    """
+    residues = torch.from_numpy(BACKGROUND).float()
+    background = torch.cat([residues * (1 - GAP_RATE), torch.tensor([GAP_RATE])])
+    law = torch.zeros(STATES, STATES)
+    law[:-1, :-1] = torch.from_numpy(conditional()).float() * (1 - GAP_RATE)
+    law[:-1, -1] = GAP_RATE
+    law[-1, :-1] = residues * (1 - GAP_AFTER_GAP)
+    law[-1, -1] = GAP_AFTER_GAP
+    return background, law

@@ -1,0 +1,1 @@
+"""Scores of rows: bits per residue, variants."""
