@@ -44,13 +44,6 @@ def mdlm_schedules() -> Iterable[ScheduleSpec]:
 @hookimpl
 def mdlm_samplers() -> Iterable[SamplerSpec]:
     yield SamplerSpec(
-        name="ddpm_cache",
-        summary="The same as core's ddpm-cache.",
-        factory=Ref("mdlm_core.samplers.ancestral:build"),
-        config=Ref(f"{_CORE}:SamplerConfig"),
-        tiny={"steps": 8},
-    )
-    yield SamplerSpec(
         name="remask",
         summary="Reverse steps that may hide tokens again and so mend mistakes.",
         factory=Ref("mdlm_msa.samplers.remask:build"),
