@@ -49,6 +49,11 @@ class RowBits:
     """``(K,)`` int64: the scored residues, or symbols if gaps are."""
     per_position: Tensor
     """``(B, L)`` float64: what each position adds to `nats`."""
+    per_position_se: Tensor
+    """``(B, L)`` float64: its standard error, as if draws were not stratified, which
+    errs to the large side; nan for one draw."""
+    values: Tensor
+    """``(K, draws)`` float64: each draw, for differences under common masks."""
 
     @property
     def bits(self) -> Tensor:
@@ -95,6 +100,7 @@ def row_bits(
     )  # (K,), (n,)
     each = torch.zeros(len(which), draws, dtype=torch.float64, device=number.device)
     positions = torch.zeros(batch.tokens.shape, dtype=torch.float64).to(number.device)
+    squares = torch.zeros_like(positions)
     slot = torch.full(batch.tokens.shape, -1, device=number.device)
     slot[batch.free] = inverse
     with measuring(backbone):
@@ -112,6 +118,9 @@ def row_bits(
             value = nll.double() * hidden.weight[rows]
             each[:, index].index_add_(0, slot[hidden.scored], value)
             positions[hidden.scored] += value / draws
+            squares[hidden.scored] += value.square() / draws
+    spread = (squares - positions.square()).clamp(min=0)
+    error = (spread / (draws - 1 or torch.nan)).sqrt()
     count = torch.zeros_like(which).index_add_(0, inverse, torch.ones_like(inverse))
     return RowBits(
         canvas=which // (int(number.max()) + 1),
@@ -120,6 +129,8 @@ def row_bits(
         se=draw_error(each, stratified=True),
         count=count,
         per_position=positions,
+        per_position_se=error,
+        values=each,
     )
 
 
