@@ -48,6 +48,7 @@ def mdlm_samplers() -> Iterable[SamplerSpec]:
         summary="Reverse steps that may hide tokens again and so mend mistakes.",
         factory=Ref("mdlm_msa.samplers.remask:build"),
         config=Ref(f"{_CONFIG}:RemaskConfig"),
+        remasks=True,
         tiny={"steps": 8},
     )
     yield SamplerSpec(
