@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
-from .alphabet import GAP, RESIDUES, STATE_OF, Ids, decode
+from .alphabet import GAP, ID_OF_BYTE, RESIDUES, STATE_OF, Ids, decode
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -60,6 +62,38 @@ class Alignment:
     def is_gap(self) -> np.ndarray:
         """``(R, L)`` bool."""
         return self.rows == GAP
+
+    def canonical(self, *, rare: Literal["nearest", "x"] = "nearest") -> Alignment:
+        """Return it with the residues, X and gaps alone; `notes` count the changes.
+
+        `.` becomes a gap; B and Z, which stand for either of two residues, become X;
+        U (selenocysteine) and O (pyrrolysine) become C and K, which they resemble.
+
+        Args:
+            rare: ``x`` makes X of U and O too.
+        """
+        changes = {"B": "X", "Z": "X", "U": "C", "O": "K", ".": "-"}
+        if rare == "x":
+            changes |= {"U": "X", "O": "X"}
+        table = np.arange(256, dtype=np.uint8)
+        for old, new in changes.items():
+            table[ID_OF_BYTE[ord(old)]] = ID_OF_BYTE[ord(new)]
+        count = np.bincount(self.rows.ravel(), minlength=256)
+        notes = Counter(self.notes)
+        for old, new in changes.items():
+            times = int(count[ID_OF_BYTE[ord(old)]])
+            if times:
+                notes[f"letters {old} changed to {new}"] += times
+        letters = self.letters
+        if letters is not None:
+            olds = "".join(old for old in changes if old != ".") + "J*"
+            news = "".join(changes[old] for old in changes if old != ".") + "XX"
+            both = bytes.maketrans(
+                (olds + olds.lower() + ".").encode(),
+                (news + news.lower() + "-").encode(),
+            )
+            letters = tuple(row.translate(both) for row in letters)
+        return replace(self, rows=table[self.rows], letters=letters, notes=dict(notes))
 
     def select(self, indices: Sequence[int] | np.ndarray) -> Alignment:
         """Return the rows `indices`, in that order; the first should be the query."""

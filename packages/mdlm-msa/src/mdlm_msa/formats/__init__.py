@@ -1,0 +1,1 @@
+"""Files of alignments: what users hold, and what structure prediction takes."""
