@@ -1,0 +1,1 @@
+"""What an alignment is worth, measured without folding anything."""

@@ -1,0 +1,415 @@
+"""Bits per residue of held-out rows: a model beside the baselines, on the same rows.
+
+A row is restored given its gaps, the query and k other rows. All laws see the same k
+rows. Letters: R rows, L columns, F families, k prompt rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mdlm_core.errors import DataError
+from mdlm_core.kernels.noise import Noise
+from mdlm_core.protocols import Backbone, Schedule
+from mdlm_msa.alignment import Alignment
+from mdlm_msa.identity import nearest_identity
+from mdlm_msa.layout import Canvas, batch, size
+from mdlm_msa.scoring.residues import row_bits
+
+from .baselines import (
+    background_law,
+    copy_law,
+    nats,
+    pssm,
+    substitution_law,
+    uniform,
+)
+from .profile import Array
+
+KS = (0, 1, 4, 16)
+MODEL, PSSM, PSSM_QUERY = "model", "PSSM of k", "PSSM of k and query"
+PSSM_ALL = "PSSM of all"
+
+Indices = NDArray[np.int64]
+Progress = Callable[[int, int], None]
+"""Called with (rows done, rows in all)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowSplit:
+    """A family whose homologues are divided; the query, row 0, is in neither part."""
+
+    alignment: Alignment
+    train: Indices
+    """Rows to learn from, and to show as prompts."""
+    held: Indices
+    """Rows to measure."""
+
+
+def split_rows(
+    alignment: Alignment,
+    noise: Noise,
+    *,
+    share: float = 0.15,
+    most: int = 200,
+    max_identity: float = 0.9,
+) -> RowSplit:
+    """Hold out a random part of the homologues.
+
+    Held-out rows that are like a row to learn from or like the query (`id_pair` at
+    `max_identity` or above), and rows without a residue, are in neither part.
+
+    Args:
+        alignment: the query first.
+        noise: decides which rows.
+        share: of the homologues that is held out.
+        most: rows held out at most.
+        max_identity: see above.
+    """
+    states = alignment.states
+    found = np.flatnonzero(alignment.is_residue[1:].any(1)) + 1
+    order = np.random.default_rng(noise.integer()).permutation(found)
+    count = min(most, int(np.ceil(share * len(found))))
+    held, train = np.sort(order[:count]), np.sort(order[count:])
+    known = states[np.concatenate([[0], train])]
+    held = held[nearest_identity(states[held], known) < max_identity]
+    return RowSplit(alignment=alignment, train=train, held=held)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one law needed for the held-out rows of one family."""
+
+    family: str
+    law: str
+    k: int | None
+    """Prompt rows it was given; None if it looks at none."""
+    nats: Array
+    """``(rows,)`` float64 of each row, given where its gaps are."""
+    residues: Array
+    """``(rows,)``."""
+
+    @property
+    def bits(self) -> float:
+        """Bits per residue of the family: the ratio of the sums over rows."""
+        return float(self.nats.sum() / self.residues.sum() / np.log(2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One law over all families that have k prompt rows."""
+
+    law: str
+    k: int
+    families: int
+    mean: float
+    """Bits per residue, the mean over families."""
+    median: float
+    low: float
+    high: float
+    """The mean's 95 % interval over a resampling of families (percentile bootstrap)."""
+    gain: float | None
+    """Mean of (this law - the model), in bits; None if no model was measured."""
+    gain_low: float | None
+    gain_high: float | None
+    """Its 95 % interval: above 0, the model is better."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutTable:
+    """Costs by family, law and k, and what they come to."""
+
+    costs: tuple[Cost, ...]
+    left_out: Mapping[str, str]
+    """Families that were not measured (or not at some k), and why."""
+    seed: int
+    """Of the bootstrap."""
+
+    def by_family(self, k: int) -> dict[str, dict[str, float]]:
+        """Return law -> family -> bits per residue, for k prompt rows."""
+        table: dict[str, dict[str, float]] = {}
+        for cost in self.costs:
+            if cost.k in (None, k):
+                table.setdefault(cost.law, {})[cost.family] = cost.bits
+        given = [set(found) for cost, found in table.items() if cost in (PSSM, MODEL)]
+        common = set.intersection(*given) if given else set()
+        return {
+            law: {name: bits for name, bits in found.items() if name in common}
+            for law, found in table.items()
+        }
+
+    def lines(self, resamples: int = 4000) -> list[Line]:
+        """Return one line for each k and law, the families being those with k rows."""
+        found = []
+        for k in sorted({cost.k for cost in self.costs if cost.k is not None}):
+            table = self.by_family(k)
+            names = sorted(table[PSSM])
+            if not names:
+                continue
+            noise = Noise(self.seed).child("bootstrap", k)
+            generator = np.random.default_rng(noise.integer())
+            draws = generator.integers(0, len(names), (resamples, len(names)))
+            model = table.get(MODEL)
+            for law, values in table.items():
+                bits = np.array([values[name] for name in names])
+                low, high = np.percentile(bits[draws].mean(1), (2.5, 97.5))
+                gain: tuple[float | None, ...] = (None, None, None)
+                if model is not None and law != MODEL:
+                    less = bits - np.array([model[name] for name in names])
+                    ends = np.percentile(less[draws].mean(1), (2.5, 97.5))
+                    gain = (float(less.mean()), float(ends[0]), float(ends[1]))
+                found.append(
+                    Line(
+                        law=law,
+                        k=k,
+                        families=len(names),
+                        mean=float(bits.mean()),
+                        median=float(np.median(bits)),
+                        low=float(low),
+                        high=float(high),
+                        gain=gain[0],
+                        gain_low=gain[1],
+                        gain_high=gain[2],
+                    )
+                )
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON: lines, bits by family, what was left out."""
+        return {
+            "lines": [asdict(line) for line in self.lines()],
+            "families": [
+                {
+                    "family": cost.family,
+                    "law": cost.law,
+                    "k": cost.k,
+                    "bits": cost.bits,
+                    "rows": len(cost.nats),
+                    "residues": int(cost.residues.sum()),
+                }
+                for cost in self.costs
+            ],
+            "left_out": dict(self.left_out),
+        }
+
+    def text(self) -> str:
+        """Return the lines as a table for people."""
+        shown = [
+            f"{'k':>3}  {'families':>8}  {'law':<20}  {'mean':>5}  {'median':>6}  "
+            f"{'95 % interval':>14}  less the model"
+        ]
+        for line in self.lines():
+            gain = ""
+            if line.gain is not None:
+                gain = (
+                    f"{line.gain:+.3f} ({line.gain_low:+.3f} to {line.gain_high:+.3f})"
+                )
+            ends = f"{line.low:.3f} to {line.high:.3f}"
+            shown.append(
+                f"{line.k:>3}  {line.families:>8}  {line.law:<20}  {line.mean:5.3f}  "
+                f"{line.median:6.3f}  {ends}  {gain}".rstrip()
+            )
+        return "\n".join(shown)
+
+
+def evaluate_model(
+    backbone: Backbone | None,
+    families: Mapping[str, RowSplit],
+    *,
+    ks: Sequence[int] = KS,
+    draws: int = 8,
+    rows: int = 32,
+    noise: Noise,
+    schedule: Schedule | None = None,
+    longest: int = 0,
+    tokens_at_once: int = 16384,
+    progress: Progress | None = None,
+) -> HeldOutTable:
+    """Measure a model and all baselines on the same held-out rows.
+
+    Each held-out row gets its own random prompts from the rows to learn from; those
+    for a smaller k are the first of those for a larger one. The number of each row is
+    an upper bound on its -log2 p for the model, and exact for the baselines.
+
+    Args:
+        backbone: the model; None measures the baselines alone.
+        families: by name.
+        ks: numbers of prompt rows besides the query.
+        draws: evaluations of each row by the model.
+        rows: held-out rows of a family, a random choice; 0 means all.
+        noise: decides rows, prompts and masks.
+        schedule: the one of training, for a backbone that sees the time.
+        longest: tokens of a canvas at most, as the model was trained; 0 means any. A
+            family whose canvas would be longer is left out at that k, and said so.
+        tokens_at_once: tokens that go through the model together, about.
+        progress: called after each batch.
+
+    Raises:
+        DataError: if no family has a held-out row.
+    """
+    costs: list[Cost] = []
+    left_out: dict[str, str] = {}
+    plans = {}
+    for name, split in families.items():
+        plan = _plan(name, split, max(ks, default=0), rows, noise)
+        if plan is None:
+            left_out[name] = "no held-out row"
+        else:
+            plans[name] = plan
+    if not plans:
+        raise DataError(
+            f"none of the {len(families)} families has a held-out row; hold out more "
+            f"rows, or allow rows that are more alike"
+        )
+    todo = sum(len(plan.held) for plan in plans.values()) * len(ks)
+    done = 0
+    for name, plan in plans.items():
+        costs += _baselines(name, plan)
+        for k in ks:
+            reason = _impossible(plan, k, longest)
+            if reason:
+                left_out[f"{name}, k = {k}"] = reason
+                continue
+            costs += _given(name, plan, k)
+            if backbone is not None:
+                found = _model(
+                    backbone,
+                    plan,
+                    k,
+                    draws=draws,
+                    noise=noise.child("masks", name),
+                    schedule=schedule,
+                    at_once=tokens_at_once,
+                    progress=_after(progress, done, todo),
+                )
+                costs.append(_cost(name, MODEL, k, found, plan.residues))
+            done += len(plan.held)
+    return HeldOutTable(
+        costs=tuple(costs), left_out=left_out, seed=noise.child("table").integer()
+    )
+
+
+def _after(
+    progress: Progress | None, before: int, todo: int
+) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    return lambda done: progress(before + done, todo)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is measured in a family."""
+
+    split: RowSplit
+    held: Indices
+    prompts: Indices
+    """``(rows, k)`` for the largest k that there are rows for."""
+    residues: Array
+
+
+def _plan(
+    name: str, split: RowSplit, most: int, rows: int, noise: Noise
+) -> _Plan | None:
+    alignment = split.alignment
+    counted = alignment.is_residue.sum(1)
+    held = np.asarray(split.held, np.int64)
+    held = held[counted[held] > 0]
+    if not len(held):
+        return None
+    if 0 < rows < len(held):
+        draw = np.random.default_rng(noise.child("rows", name).integer())
+        held = np.sort(draw.choice(held, rows, replace=False))
+    train = np.asarray(split.train, np.int64)
+    chosen = np.zeros((len(held), min(most, len(train))), np.int64)
+    for place, row in enumerate(held):
+        draw = np.random.default_rng(noise.child("prompt", name, int(row)).integer())
+        chosen[place] = draw.permutation(train)[: chosen.shape[1]]
+    return _Plan(split, held, chosen, counted[held].astype(np.float64))
+
+
+def _impossible(plan: _Plan, k: int, longest: int) -> str:
+    """Return why a family cannot be measured with k prompt rows, or nothing."""
+    if k > plan.prompts.shape[1]:
+        return f"only {plan.prompts.shape[1]} rows to prompt with"
+    needed = size(k + 2, plan.split.alignment.length)
+    if longest and needed > longest:
+        return f"the canvas would take {needed:,} tokens, and {longest:,} is the most"
+    return ""
+
+
+def _cost(name: str, law: str, k: int | None, nats: Array, residues: Array) -> Cost:
+    return Cost(family=name, law=law, k=k, nats=nats, residues=residues)
+
+
+def _baselines(name: str, plan: _Plan) -> list[Cost]:
+    """Return the costs of the laws that look at no prompt."""
+    states = plan.split.alignment.states
+    columns = states.shape[1]
+    laws = {
+        "uniform": uniform(columns),
+        "background": background_law(columns),
+        "BLOSUM62 of query": substitution_law(states[0]),
+        "0.9 copy of query": copy_law(states[0]),
+        PSSM_ALL: pssm(states[np.asarray(plan.split.train, np.int64)]),
+    }
+    return [
+        _cost(name, law, None, nats(table, states[plan.held])[0], plan.residues)
+        for law, table in laws.items()
+    ]
+
+
+def _given(name: str, plan: _Plan, k: int) -> list[Cost]:
+    """Return the costs of the laws of k prompt rows."""
+    states = plan.split.alignment.states
+    found = np.zeros((2, len(plan.held)))
+    for place, row in enumerate(plan.held):
+        prompts = plan.prompts[place, :k]
+        for which, shown in enumerate((prompts, np.append(prompts, 0))):
+            found[which, place] = nats(pssm(states[shown]), states[[row]])[0][0]
+    return [
+        _cost(name, PSSM, k, found[0], plan.residues),
+        _cost(name, PSSM_QUERY, k, found[1], plan.residues),
+    ]
+
+
+def _model(
+    backbone: Backbone,
+    plan: _Plan,
+    k: int,
+    *,
+    draws: int,
+    noise: Noise,
+    schedule: Schedule | None,
+    at_once: int,
+    progress: Callable[[int], None] | None,
+) -> Array:
+    """Return the model's nats of each held-out row, given its gaps and k rows."""
+    rows = plan.split.alignment.rows
+    step = max(1, at_once // size(k + 2, rows.shape[1]))
+    device = next(iter(getattr(backbone, "parameters", lambda: ())()), torch.empty(0))
+    found = np.zeros(len(plan.held))
+    for start in range(0, len(plan.held), step):
+        part = slice(start, start + step)
+        canvases = [
+            Canvas(rows[np.concatenate([[0], prompts[:k], [row]])], k + 1)
+            for row, prompts in zip(plan.held[part], plan.prompts[part], strict=True)
+        ]
+        ids = torch.from_numpy(plan.held[part])
+        scored = row_bits(
+            backbone,
+            batch(canvases, sample_id=ids).to(device.device),
+            draws=draws,
+            noise=noise,
+            schedule=schedule,
+        )
+        found[part] = scored.nats.cpu().numpy()
+        if progress is not None:
+            progress(min(start + step, len(plan.held)))
+    return found

@@ -1,0 +1,108 @@
+"""Which residues go together in two columns: the statistics of coupling.
+
+``c_ij(a, b) = f_ij(a, b) - f_i(a) f_j(b)``. A profile has none of it, so that its
+correlation with that of natural rows tells a model that knows more than a profile.
+Letters: R rows, L columns, S = 21 symbols.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mdlm_msa.alphabet import STATES, Ids
+
+from .profile import Array, same_columns
+
+SEPARATION = 4
+"""Columns that are nearer than this are left out."""
+BLOCK = 2048
+"""Rows of the matrix of pairs that are in memory together, about."""
+
+
+def one_hot(states: Ids, weights: Array | None = None) -> NDArray[np.float32]:
+    """Return ``(R, L S)``: the square root of a row's share where it has a symbol.
+
+    The product of its transpose with itself holds the joint frequencies f_ij. Shares
+    sum to 1 over the rows.
+    """
+    rows, columns = states.shape
+    mass = np.ones(rows) if weights is None else np.asarray(weights, np.float64)
+    root = np.sqrt(mass / mass.sum()).astype(np.float32)
+    hot = np.zeros((rows, columns, STATES), np.float32)
+    row, column = np.nonzero(states < STATES)
+    hot[row, column, states[row, column]] = root[row]
+    return hot.reshape(rows, columns * STATES)
+
+
+def marginals(
+    states: Ids, weights: Array | None = None
+) -> tuple[NDArray[np.float32], Array]:
+    """Return the one-hot rows, and the plain frequencies ``(L S,)`` of the symbols."""
+    hot = one_hot(states, weights)
+    return hot, np.square(hot, dtype=np.float64).sum(0)
+
+
+def pair_correlation(
+    generated: Ids,
+    reference: Ids,
+    weights: tuple[Array | None, Array | None] = (None, None),
+    *,
+    separation: int = SEPARATION,
+) -> float:
+    """Return Pearson's r of c_ij(a, b) between two alignments, over i, j, a and b.
+
+    It grows with the number of rows of both, because c is noisy in few rows: compare
+    only alignments of as many rows. nan if there is no pair of columns.
+
+    Args:
+        generated: states ``(R, L)``.
+        reference: states ``(R', L)``.
+        weights: of the rows of both.
+        separation: |i - j| at least.
+
+    Raises:
+        DataError: if the two differ in their number of columns.
+    """
+    same_columns(generated, reference)
+    columns = generated.shape[1]
+    tables = [
+        marginals(states, mass)
+        for states, mass in zip((generated, reference), weights, strict=True)
+    ]
+    sums = np.zeros(6)
+    step = max(1, BLOCK // STATES)
+    for start in range(0, columns - separation, step):
+        stop = min(start + step, columns - separation)
+        after = start + separation
+        keep = np.arange(after, columns) - np.arange(start, stop)[:, None]
+        keep = np.repeat(np.repeat(keep >= separation, STATES, 0), STATES, 1)
+        x, y = (
+            _connected(hot, mean, start, stop, after)[keep].astype(np.float64)
+            for hot, mean in tables
+        )
+        sums += [len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y]
+    return _pearson(sums)
+
+
+def _connected(
+    hot: NDArray[np.float32], mean: Array, start: int, stop: int, after: int
+) -> NDArray[np.float32]:
+    """Return c of columns `start` to `stop` with the columns from `after` on."""
+    left = slice(start * STATES, stop * STATES)
+    right = slice(after * STATES, None)
+    joint = torch.from_numpy(hot[:, left]).T @ torch.from_numpy(hot[:, right])
+    product = np.outer(mean[left], mean[right]).astype(np.float32)
+    found: NDArray[np.float32] = joint.numpy() - product
+    return found
+
+
+def _pearson(sums: Array) -> float:
+    n, x, y, xx, yy, xy = sums
+    if n == 0:
+        return float("nan")
+    spread = (xx - x * x / n) * (yy - y * y / n)
+    if spread <= 0:
+        return float("nan")
+    return float((xy - x * y / n) / spread**0.5)
