@@ -27,15 +27,17 @@ Counts = NDArray[np.int32]
 
 _PLANES = 5
 _RESIDUES = 20
-_CELLS = 1 << 15
-"""Words compared at once, so that all of them stay in the cache."""
+_CELLS = 1 << 14
+"""Pairs compared at once, so that all of them stay in the cache."""
 
 
 def _words(bits: NDArray[np.bool_]) -> Words:
-    """Return ``(R, W)`` words of bits ``(R, L)``; what is missing is 0."""
+    """Return ``(W, R)`` words of bits ``(R, L)``; what is missing is 0."""
     packed = np.packbits(bits, axis=1)
     spare = -packed.shape[1] % 8
-    return np.ascontiguousarray(np.pad(packed, ((0, 0), (0, spare)))).view(np.uint64)
+    padded = np.ascontiguousarray(np.pad(packed, ((0, 0), (0, spare))))
+    words: Words = np.ascontiguousarray(padded.view(np.uint64).T)
+    return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,9 @@ class Planes:
     """Rows of states as bits."""
 
     bits: Words
-    """``(5, R, W)``: bit k of every symbol."""
+    """``(5, W, R)``: bit k of every symbol."""
     residues: Words
-    """``(R, W)``: whether there is a residue."""
+    """``(W, R)``: whether there is a residue."""
     length: int
     """L."""
 
@@ -60,35 +62,29 @@ class Planes:
         )
 
     def __len__(self) -> int:
-        return len(self.residues)
+        return int(self.residues.shape[1])
 
     def select(self, rows: NDArray[np.int64] | slice) -> Planes:
         """Return some of the rows."""
-        return Planes(self.bits[:, rows], self.residues[rows], self.length)
+        return Planes(self.bits[:, :, rows], self.residues[:, rows], self.length)
 
 
-def _differ(a: Planes, b: Planes) -> Words:
-    """Return ``(A, B, W)``: in which columns rows have different symbols."""
-    found = a.bits[0][:, None] ^ b.bits[0][None]
-    other = np.empty_like(found)
-    for k in range(1, _PLANES):
-        np.bitwise_xor(a.bits[k][:, None], b.bits[k][None], out=other)
-        np.bitwise_or(found, other, out=found)
-    return found
-
-
-def _count(words: Words) -> Counts:
-    """Return how many bits are set, over the last axis."""
-    bits = np.bitwise_count(words)
-    total: Counts = bits.sum(-1, dtype=np.int32)
-    return total
+def _differ(a: Planes, b: Planes) -> Iterator[Words]:
+    """Yield, word by word, ``(A, B)``: in which columns rows have other symbols."""
+    shape = len(a), len(b)
+    found, other = np.empty(shape, np.uint64), np.empty(shape, np.uint64)
+    for word in range(a.residues.shape[0]):
+        np.bitwise_xor(a.bits[0, word][:, None], b.bits[0, word][None], out=found)
+        for k in range(1, _PLANES):
+            np.bitwise_xor(a.bits[k, word][:, None], b.bits[k, word][None], out=other)
+            np.bitwise_or(found, other, out=found)
+        yield found
 
 
 def _tiles(a: Planes, b: Planes) -> Iterator[tuple[slice, slice]]:
     """Yield parts of a table ``(A, B)`` that are small enough to stay in the cache."""
-    words = max(1, a.residues.shape[1])
-    wide = max(1, min(len(b), _CELLS // words))
-    high = max(1, _CELLS // (words * wide))
+    wide = max(1, min(len(b), _CELLS))
+    high = max(1, _CELLS // wide)
     for top in range(0, len(a), high):
         for left in range(0, len(b), wide):
             yield slice(top, top + high), slice(left, left + wide)
@@ -96,11 +92,11 @@ def _tiles(a: Planes, b: Planes) -> Iterator[tuple[slice, slice]]:
 
 def equal_columns(a: Planes, b: Planes) -> Counts:
     """Return ``(A, B)``: the columns in which rows have the same symbol."""
-    found = np.empty((len(a), len(b)), np.int32)
+    found = np.full((len(a), len(b)), a.length, np.int32)
     for rows, others in _tiles(a, b):
-        found[rows, others] = a.length - _count(
-            _differ(a.select(rows), b.select(others))
-        )
+        part = found[rows, others]
+        for words in _differ(a.select(rows), b.select(others)):
+            part -= np.bitwise_count(words)
     return found
 
 
@@ -128,9 +124,13 @@ def identity_pair(a: Ids, b: Ids | None = None) -> Shares:
     found = np.empty((len(first), len(second)), np.float32)
     for rows, others in _tiles(first, second):
         x, y = first.select(rows), second.select(others)
-        both = x.residues[:, None] & y.residues[None]
-        same = _count(both & ~_differ(x, y))
-        found[rows, others] = same / np.maximum(_count(both), 1)
+        same = np.zeros((len(x), len(y)), np.int32)
+        shared = np.zeros_like(same)
+        for word, words in enumerate(_differ(x, y)):
+            both = x.residues[word][:, None] & y.residues[word][None]
+            shared += np.bitwise_count(both)
+            same += np.bitwise_count(both & ~words)
+        found[rows, others] = same / np.maximum(shared, 1)
     return found
 
 
