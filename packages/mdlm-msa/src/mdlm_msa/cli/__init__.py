@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from .score import score
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -17,3 +19,6 @@ app = typer.Typer(
 @app.callback()
 def group() -> None:
     """Protein alignments: generate, inpaint, score, train, align, evaluate."""
+
+
+app.command("score")(score)

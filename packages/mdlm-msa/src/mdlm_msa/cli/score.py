@@ -1,0 +1,324 @@
+"""``mdlm msa score``: bits per residue of rows, and scores of variants."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mdlm_core.cli.options import Device, Imports, Json, Out
+from mdlm_core.errors import UsageError
+from mdlm_msa.config.data import Selection
+
+if TYPE_CHECKING:
+    from mdlm_core.train import LoadedRun
+    from mdlm_msa.alignment import Alignment
+    from mdlm_msa.scoring.shown import Shown
+
+_METHODS = ("nelbo", "masked-marginal")
+_GAPS = ("given", "scored")
+
+
+def score(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="An alignment, or a query alone."),
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", metavar="RUN", help="The run folder.")
+    ],
+    prompt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="An alignment to the same query, whose rows the model is shown; a row "
+            "is never shown to itself. Default: only the query; for variants FILE.",
+        ),
+    ] = None,
+    prompt_rows: Annotated[
+        int, typer.Option(metavar="K", help="Rows of the prompt, at most.")
+    ] = 16,
+    select: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            help="Which of them: random, top, maxmin, weighted or cluster.",
+        ),
+    ] = "maxmin",
+    max_similar: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Score a row without shown rows as like it as this, or more.",
+        ),
+    ] = 1.0,
+    variants: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Score these variants of the query instead: CSV with A24G, A24G:K30R "
+            "or whole sequences, and perhaps measured values.",
+        ),
+    ] = None,
+    variant_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where the variants are.")
+    ] = None,
+    score_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where measured values are.")
+    ] = None,
+    first: Annotated[
+        int, typer.Option(metavar="N", help="Number of the query's first residue.")
+    ] = 1,
+    method: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Of variants: nelbo, or masked-marginal."),
+    ] = "nelbo",
+    draws: Annotated[
+        int, typer.Option(metavar="N", help="Masks for each row; more cost more.")
+    ] = 16,
+    gaps: Annotated[
+        str,
+        typer.Option(metavar="HOW", help="given: score residues; scored: gaps too."),
+    ] = "given",
+    per_position: Annotated[
+        bool,
+        typer.Option("--per-position", help="Write a line for each scored position."),
+    ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Also what each position costs given all the rest, and the entropy of "
+            "its law: one evaluation for each residue.",
+        ),
+    ] = False,
+    batch: Annotated[
+        int, typer.Option(metavar="B", help="Canvases at once; changes nothing else.")
+    ] = 8,
+    length: Annotated[
+        int,
+        typer.Option(metavar="L", help="Tokens of a canvas; default: as trained."),
+    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", help="Decides every draw.")] = 0,
+    checkpoint: Annotated[
+        str, typer.Option(help="best, last, or the number of a step.")
+    ] = "best",
+    weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
+    out: Out = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file of --out.")
+    ] = False,
+    imports: Imports = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Print what rows cost in bits per residue, or score variants of the query.
+
+    A row is scored by itself, given the query and the prompt; the query, given the
+    prompt. --out writes CSV. Bits per residue are upper bounds with standard errors,
+    given where gaps are, and stand beside those of BLOSUM62 and of a PSSM.
+    """
+    _one_of("--select", select, Selection.__args__)
+    _one_of("--method", method, _METHODS)
+    _one_of("--gaps", gaps, _GAPS)
+    positions = per_position or uncertainty
+    _check(variants, positions, out, force, as_json)
+    for name, value, least in (
+        ("--draws", draws, 1),
+        ("--batch", batch, 1),
+        ("--prompt-rows", prompt_rows, 0),
+        ("--length", length, 0),
+    ):
+        if value < least:
+            raise UsageError(f"{name} is {value}; it must be at least {least}")
+    if not 0 < max_similar <= 1:
+        raise UsageError(f"--max-similar is {max_similar}; it must be in (0, 1]")
+    from mdlm_core.catalog import load_catalog
+    from mdlm_core.kernels.noise import Noise
+    from mdlm_core.train import load_run
+    from mdlm_msa.formats.reading import read_alignment
+    from mdlm_msa.scoring.shown import show
+
+    letters = variants is not None
+    alignment = read_alignment(file, keep_letters=letters).canonical()
+    shown_from = alignment if letters else None
+    if prompt is not None:
+        shown_from = read_alignment(prompt).canonical()
+    loaded = load_run(
+        model,
+        device=device or "auto",
+        weights=weights,
+        checkpoint=checkpoint,
+        catalog=load_catalog(*(imports or ())),
+        say=_say,
+    )
+    noise = Noise(seed).child("score")
+    shown = show(
+        alignment,
+        shown_from,
+        count=prompt_rows,
+        select=select,  # type: ignore[arg-type]
+        max_similar=max_similar,
+        length=length or loaded.source.length,
+        noise=noise.child("prompt"),
+    )
+    facts = {"model": str(model), "step": loaded.step, "file": str(file), "seed": seed}
+    common = {"draws": draws, "noise": noise, "batch": batch}
+    if variants is None:
+        text, table, card = _rows(
+            loaded, alignment, shown, gaps, positions, uncertainty, facts, common
+        )
+    else:
+        facts["variants_file"] = str(variants)
+        where = {"column": variant_column, "measured": score_column}
+        text, table, card = _variants(
+            loaded, alignment, shown, variants, first, where, method, facts, common
+        )
+    if out is not None:
+        from mdlm_core.cache import write_atomic
+
+        write_atomic(out, table().encode())
+        _say(f"wrote {out}")
+    print(json.dumps(card(), indent=2) if as_json else text())
+
+
+_Answer = tuple[Callable[[], str], Callable[[], str], Callable[[], dict[str, Any]]]
+"""The text, the CSV and the JSON of a result."""
+
+
+def _rows(
+    loaded: LoadedRun,
+    alignment: Alignment,
+    shown: Shown,
+    gaps: Any,
+    positions: bool,
+    uncertainty: bool,
+    facts: dict[str, Any],
+    common: dict[str, Any],
+) -> _Answer:
+    import numpy as np
+
+    from mdlm_msa.scoring.report import RowReport
+    from mdlm_msa.scoring.rows import laws_alone, score_rows
+
+    targets = [
+        shown.target(row, is_query=index == 0)
+        for index, row in enumerate(alignment.rows)
+    ]
+    with _progress(len(targets), "rows") as done:
+        found = score_rows(
+            loaded.backbone,
+            targets,
+            gaps=gaps,
+            schedule=loaded.schedule,
+            done=done,
+            **common,
+        )
+    alone = []
+    if uncertainty:
+        with _progress(int(found.count.sum()), "positions") as done:
+            for target, each in zip(targets, found.per_position, strict=True):
+                columns = np.flatnonzero(~np.isnan(each)).tolist()
+                laws = laws_alone(
+                    loaded.backbone,
+                    target,
+                    columns,
+                    gaps=gaps,
+                    batch=common["batch"],
+                    schedule=loaded.schedule,
+                    done=done,
+                )
+                alone.append(laws)
+    report = RowReport(
+        alignment=alignment,
+        rows=np.arange(len(targets)),
+        targets=targets,
+        scores=found,
+        gaps=gaps,
+        draws=common["draws"],
+        alone=alone,
+        facts={**facts, "notes": dict(alignment.notes)},
+    )
+    return report.text, lambda: report.csv(positions=positions), report.card
+
+
+def _variants(
+    loaded: LoadedRun,
+    alignment: Alignment,
+    shown: Shown,
+    path: Path,
+    first: int,
+    where: dict[str, str | None],
+    method: Any,
+    facts: dict[str, Any],
+    common: dict[str, Any],
+) -> _Answer:
+    from mdlm_msa.scoring.effects import score_variants
+    from mdlm_msa.scoring.effects_report import (
+        effects_card,
+        effects_csv,
+        effects_text,
+    )
+    from mdlm_msa.scoring.variant_file import read_variants
+    from mdlm_msa.scoring.variants import Numbering
+
+    query = Numbering.of(alignment, first)
+    listed = read_variants(path, query, **where)
+    # as a homologue: the query is among what is shown
+    given = shown.target(shown.query).given
+    what = "variants" if method == "nelbo" else "positions"
+    with _progress(len(listed) + 1 if method == "nelbo" else 0, what) as done:
+        effects = score_variants(
+            loaded.backbone,
+            shown.query,
+            listed,
+            given,
+            method=method,
+            schedule=loaded.schedule,
+            done=done,
+            **common,
+        )
+    return (
+        lambda: effects_text(effects, query),
+        lambda: effects_csv(effects),
+        lambda: effects_card(effects, facts),
+    )
+
+
+def _check(
+    variants: Path | None, positions: bool, out: Path | None, force: bool, json: bool
+) -> None:
+    if variants is not None and positions:
+        raise UsageError("--per-position is of rows; leave it out with --variants")
+    if positions and out is None:
+        raise UsageError("--per-position and --uncertainty write CSV: give --out FILE")
+    if out is None:
+        return
+    if out.exists() and not force:
+        raise UsageError(f"--out '{out}' exists; choose another file, or add --force")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out '{out}': there is no folder '{out.parent}'")
+
+
+def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{option} is '{value}'; it must be one of {', '.join(known)}")
+
+
+@contextmanager
+def _progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """Show time left on a terminal."""
+    from tqdm import tqdm
+
+    quiet = not sys.stderr.isatty()
+    with tqdm(total=total or None, unit=unit, disable=quiet, leave=False) as bar:
+        yield bar.update
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,109 @@
+"""Which rows the model is shown when it scores others.
+
+Letters: L columns, k rows of the prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdlm_core.errors import DataError, UsageError
+from mdlm_core.kernels.noise import Noise
+from mdlm_msa import layout
+from mdlm_msa.alignment import Alignment
+from mdlm_msa.alphabet import Ids, decode
+from mdlm_msa.config.data import Selection
+
+from .rows import Target
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """The query and homologues of it."""
+
+    query: Ids
+    """``(L,)``."""
+    prompt: Ids
+    """``(k, L)``."""
+    max_similar: float = 1.0
+    """A row is scored without those of the prompt that are as like it as this, or
+    more, as a share of equal symbols over all columns; 1 leaves out repetitions."""
+
+    def target(self, row: Ids, *, is_query: bool = False) -> Target:
+        """Return a row with what is shown before it.
+
+        The query is not shown to itself: homologues alone are, if there are any.
+        """
+        others = self.prompt
+        if len(others):
+            alike = (others == row).mean(1)
+            others = others[alike < self.max_similar]
+        if is_query:
+            return Target(row, others)
+        return Target(row, np.concatenate([self.query[None], others]))
+
+
+def show(
+    alignment: Alignment,
+    prompt: Alignment | None,
+    *,
+    count: int,
+    select: Selection,
+    max_similar: float = 1.0,
+    length: int,
+    noise: Noise,
+) -> Shown:
+    """Choose what is shown beside the query of an alignment.
+
+    Args:
+        alignment: its first row is the query.
+        prompt: of the same query; None shows no homologue.
+        count: homologues, at most.
+        select: which of them.
+        max_similar: see `Shown`.
+        length: tokens of a canvas, at most.
+        noise: decides where chance does.
+
+    Raises:
+        DataError: if the prompt has another query.
+        UsageError: if the query and one row do not fit on a canvas.
+    """
+    query = alignment.rows[0]
+    fitting = layout.capacity(length, len(query))
+    if fitting < 2:
+        raise UsageError(
+            f"the query has {len(query)} residues, so that it and one row take "
+            f"{layout.size(2, len(query))} tokens, and a canvas has {length}; take a "
+            f"model that was trained with longer canvases, or allow it with --length "
+            f"{layout.size(2, len(query))} (beyond what the model has seen)"
+        )
+    none = np.zeros((0, len(query)), np.uint8)
+    if prompt is None or not count:
+        return Shown(query, none, max_similar)
+    _check_query(alignment, prompt)
+    if prompt.depth == 1:
+        return Shown(query, none, max_similar)
+    from mdlm_msa.selection import select_rows
+
+    chosen = select_rows(prompt, min(count, fitting - 2), select, noise)
+    return Shown(query, prompt.rows[chosen], max_similar)
+
+
+def _check_query(alignment: Alignment, prompt: Alignment) -> None:
+    ours, theirs = alignment.rows[0], prompt.rows[0]
+    names = f"'{alignment.name or 'the file'}'", f"'{prompt.name or 'the prompt'}'"
+    if len(ours) != len(theirs):
+        raise DataError(
+            f"the query of the prompt {names[1]} has {len(theirs)} residues, and that "
+            f"of {names[0]} {len(ours)}; a prompt is an alignment to the same query"
+        )
+    differs = np.flatnonzero(ours != theirs)
+    if len(differs):
+        place = int(differs[0])
+        raise DataError(
+            f"the query of the prompt {names[1]} has {decode(theirs[[place]])} in "
+            f"column {place + 1}, and that of {names[0]} {decode(ours[[place]])}; a "
+            f"prompt is an alignment to the same query"
+        )
