@@ -1,0 +1,1 @@
+"""Preferences between alignments: pairs, what makes a winner, learning from them."""
