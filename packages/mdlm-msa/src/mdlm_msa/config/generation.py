@@ -55,10 +55,20 @@ class GenerationConfig:
     """Identity of a new row to any row of the input that is accepted, at most."""
     tries: int = 8
     """Rows drawn for each one that is accepted, at most, if there is a band."""
+    window: int = 0
+    """Columns of a canvas if the query is too long for one: windows that overlap by a
+    quarter, each shown the new row's residues in the overlap. 0 means no windows."""
+    draws: int = 8
+    """Masks by which the likelihood of a new row is estimated; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         at_least(1, "generation", self, "rows", "steps", "batch", "tries")
         at_least(0, "generation", self, "together", "length", "top_k", "prompt")
+        at_least(0, "generation", self, "draws")
+        require(
+            self.window == 0 or self.window >= 8,
+            f"generation.window is {self.window}; it must be 0, or at least 8 columns",
+        )
         require(
             self.temperature >= 0,
             f"generation.temperature is {self.temperature}; it must not be negative",
