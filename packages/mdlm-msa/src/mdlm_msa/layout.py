@@ -65,7 +65,11 @@ def tokens(rows: Ids) -> Tensor:
 
 
 def batch(
-    canvases: Sequence[Canvas], sample_id: Tensor | None = None, epoch: int = 0
+    canvases: Sequence[Canvas],
+    sample_id: Tensor | None = None,
+    epoch: int = 0,
+    *,
+    width: int = 0,
 ) -> Batch:
     """Return the canvases as one batch, padded to the longest of them.
 
@@ -77,9 +81,10 @@ def batch(
         canvases: B alignments, not all of the same size.
         sample_id: ``(B,)``; 0 to B - 1 if not given.
         epoch: see `Batch`.
+        width: tokens to pad to, if that is more.
     """
     sizes = [size(*canvas.rows.shape) for canvas in canvases]
-    shape = (len(canvases), max(sizes))
+    shape = (len(canvases), max([*sizes, width]))
     ids = torch.full(shape, PAD)
     frozen = torch.ones(shape, dtype=torch.bool)
     pad = torch.ones(shape, dtype=torch.bool)
