@@ -1,0 +1,1 @@
+"""New rows of alignments: drawn, checked, scored, and marked as what they are."""

@@ -1,0 +1,375 @@
+"""New rows for a query, with or without known homologues, from a trained model.
+
+Letters: R rows of the input, L columns, N rows of a canvas.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mdlm_core.catalog import Catalog, load_catalog
+from mdlm_core.config.schema import Component
+from mdlm_core.errors import MdlmError, UsageError
+from mdlm_core.kernels.noise import Noise
+from mdlm_core.protocols import Backbone, Sampler, Schedule
+from mdlm_msa.alignment import Alignment
+from mdlm_msa.alphabet import GAP, MASK, Ids, encode
+from mdlm_msa.config import GenerationConfig
+from mdlm_msa.layout import Canvas
+from mdlm_msa.selection import select_rows
+
+from .band import judge
+from .canvases import Plan, plan, windows
+from .demands import Demands, demands
+from .likelihood import score_rows
+from .writing import View, Writer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRow:
+    """What is known about a new row."""
+
+    canvas: int
+    """On which canvas it was written, from 0."""
+    place: int
+    """Which of the new rows of that canvas it is, from 0."""
+    nfe: int
+    """Forward passes of its canvas."""
+    identity: float
+    """To the query, over columns where both have a residue."""
+    nearest: float
+    """To the most alike row of the input, the query included."""
+    nats: float = float("nan")
+    """The bound on -log p of its residues, given its gaps and the rows shown."""
+    se: float = float("nan")
+    """Its standard error."""
+    residues: int = 0
+    """How many residues that is."""
+
+    @property
+    def nats_per_residue(self) -> float:
+        """`nats` over `residues`."""
+        return self.nats / self.residues if self.residues else float("nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """New rows, and how they came about."""
+
+    alignment: Alignment
+    """The query, then the new rows, without those of the input."""
+    source: Alignment
+    """The input as the model saw it."""
+    rows: tuple[NewRow, ...]
+    """About each row of `alignment` after the query."""
+    shown: Mapping[int, tuple[int, ...]]
+    """For each canvas, which rows of the input were shown besides the query."""
+    plan: Plan
+    drawn: int
+    """Rows that were written, those that were not accepted too."""
+    rejected: Mapping[str, int]
+    """Why rows were not accepted, and how many."""
+    config: GenerationConfig
+    length: int
+    """Tokens of a canvas, at most."""
+    notes: tuple[str, ...] = field(default=())
+    """What the user should know."""
+
+    @property
+    def acceptance(self) -> float:
+        """The share of the written rows that was accepted."""
+        return 1 - sum(self.rejected.values()) / self.drawn if self.drawn else 0.0
+
+
+class BudgetError(MdlmError):
+    """Too few rows were accepted; `generated` holds those that were."""
+
+    def __init__(self, message: str, generated: Generated) -> None:
+        super().__init__(message)
+        self.generated = generated
+
+
+def generate(
+    backbone: Backbone,
+    alignment: Alignment | str,
+    config: GenerationConfig | None = None,
+    *,
+    schedule: Schedule,
+    length: int,
+    sampler: Sampler | None = None,
+    catalog: Catalog | None = None,
+    max_rows: int = 0,
+    callback: View | None = None,
+) -> Generated:
+    """Write new rows below a query.
+
+    A row depends on the seed, the number of its canvas and its place there, on the
+    input and the settings: neither on `batch` nor on what else is generated.
+
+    Args:
+        backbone: the model.
+        alignment: the query, as a sequence or the first row of an alignment whose
+            other rows may be shown to the model.
+        config: what is generated, and how.
+        schedule: the one of training.
+        length: tokens of a canvas if ``config.length`` is 0: as in training.
+        sampler: instead of the one that ``config.sampler`` names.
+        catalog: where the sampler comes from; by default the installed plugins.
+        max_rows: of a canvas, as in training; 0 means as many as fit.
+        callback: told how canvases fill in.
+
+    Raises:
+        UsageError: if the query is not one, does not fit, or demands contradict.
+        BudgetError: if too few rows were accepted after ``config.tries`` times as many
+            were written; it holds those that were.
+    """
+    config = config or GenerationConfig()
+    source = _source(alignment)
+    tokens = config.length or length
+    parts = windows(source.length, config.window)
+    made = plan(
+        parts[0].stop - parts[0].start,
+        config,
+        tokens=tokens,
+        available=source.depth - 1,
+        max_rows=max_rows,
+    )
+    wanted = demands(source.rows[0], config)
+    if config.gaps == "template" and source.depth < 2:
+        raise UsageError(
+            "gaps=template takes the gaps of a row of the input, and the input has "
+            "only the query; give an alignment, or set gaps=free"
+        )
+    noise = Noise(config.seed).child("generate")
+    writer = Writer(
+        backbone=backbone,
+        schedule=schedule,
+        sampler=sampler or sampler_of(config, catalog),
+        config=config,
+        allowed=wanted.allowed,
+        windows=parts,
+        noise=noise.child("sample"),
+        view=callback,
+    )
+    found = _Found()
+    for numbers in _batches(config, made, found):
+        _draw(found, numbers, writer, source, wanted, made, noise)
+    rows = _scored(found, writer, source, made, schedule, noise) if found.rows else ()
+    notes = _notes(source, config, parts, found, tokens, length)
+    result = Generated(
+        alignment=_joined(source, found),
+        source=source,
+        rows=tuple(rows),
+        shown={number: tuple(found.shown[number].tolist()) for number in found.shown},
+        plan=made,
+        drawn=found.drawn,
+        rejected=dict(found.rejected),
+        config=config,
+        length=tokens,
+        notes=notes,
+    )
+    if len(found.rows) < config.rows:
+        raise BudgetError(_shortfall(result), result)
+    return result
+
+
+def sampler_of(config: GenerationConfig, catalog: Catalog | None = None) -> Sampler:
+    """Return the sampler that the settings name, with canvases as it takes them."""
+    catalog = catalog or load_catalog()
+    settings = catalog.component("sampler", config.sampler).config.load()(
+        steps=config.steps, batch_size=config.batch
+    )
+    sampler: Sampler = catalog.build(
+        "sampler", Component(name=config.sampler, config=settings)
+    )
+    return sampler
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was accepted so far."""
+
+    rows: list[Ids] = field(default_factory=list)
+    about: list[NewRow] = field(default_factory=list)
+    shown: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    rejected: Counter[str] = field(default_factory=Counter)
+    drawn: int = 0
+
+
+def _source(alignment: Alignment | str) -> Alignment:
+    if isinstance(alignment, str):
+        ids = encode(alignment)
+        if not len(ids) or (ids == 255).any():
+            place = int((ids == 255).argmax()) if len(ids) else 0
+            raise UsageError(
+                f"the query has {alignment[place : place + 1]!r} at place {place + 1}; "
+                f"write residues in upper case, without spaces"
+                if len(ids)
+                else "the query is empty; give its residues"
+            )
+        alignment = Alignment(rows=ids[None], headers=("query",), name="query")
+    alignment = alignment.canonical()
+    if not alignment.length or (alignment.rows[0] == GAP).any():
+        raise UsageError(
+            f"the query of '{alignment.name}' "
+            + ("has gaps" if alignment.length else "is empty")
+            + "; its columns are its own residues"
+        )
+    return alignment
+
+
+def _batches(
+    config: GenerationConfig, made: Plan, found: _Found
+) -> Iterator[list[int]]:
+    """Yield the numbers of canvases until enough is accepted or the budget is spent."""
+    start = 0
+    budget = -(-config.rows * config.tries // made.together)
+    while start < budget and len(found.rows) < config.rows:
+        missing = -(-(config.rows - len(found.rows)) // made.together)
+        stop = min(start + min(config.batch, missing), budget)
+        yield list(range(start, stop))
+        start = stop
+
+
+def _draw(
+    found: _Found,
+    numbers: Sequence[int],
+    writer: Writer,
+    source: Alignment,
+    wanted: Demands,
+    made: Plan,
+    noise: Noise,
+) -> None:
+    """Write canvases, and keep what is accepted, in their order."""
+    config = writer.config
+    shown, canvases = {}, []
+    for number in numbers:
+        shown[number] = select_rows(
+            source, made.shown, config.select, noise.child("prompt", number)
+        )
+        rows = _blank(source, wanted, made.together, config, noise, number)
+        given = source.rows[np.concatenate([[0], shown[number]]).astype(np.int64)]
+        canvases.append(Canvas(np.vstack([given, rows]), len(given)))
+    written, passes = writer.evaluated(canvases, numbers)
+    for index, number in enumerate(numbers):
+        new = written[index][canvases[index].given :]
+        verdict = judge(new, source.rows, config)
+        for place, reason in enumerate(verdict.reason):
+            if len(found.rows) == config.rows:
+                return
+            found.drawn += 1
+            if reason:
+                found.rejected[reason] += 1
+                continue
+            found.shown[number] = shown[number]
+            found.rows.append(new[place])
+            found.about.append(
+                NewRow(
+                    canvas=number,
+                    place=place,
+                    nfe=int(passes[index]),
+                    identity=float(verdict.identity[place]),
+                    nearest=float(verdict.nearest[place]),
+                )
+            )
+
+
+def _blank(
+    source: Alignment,
+    wanted: Demands,
+    count: int,
+    config: GenerationConfig,
+    noise: Noise,
+    number: int,
+) -> Ids:
+    """Return rows ``(count, L)`` to write: masks, and what is decided beforehand."""
+    rows = np.repeat(wanted.fixed[None], count, 0)
+    if config.gaps == "template":
+        u = noise.child("template", number).uniform(torch.zeros(1).long(), count)[0]
+        which = 1 + (u.numpy() * (source.depth - 1)).astype(np.int64)
+        rows[(rows == MASK) & source.is_gap[which]] = GAP
+    return rows
+
+
+def _scored(
+    found: _Found,
+    writer: Writer,
+    source: Alignment,
+    made: Plan,
+    schedule: Schedule,
+    noise: Noise,
+) -> list[NewRow]:
+    """Return what is known about the rows, with what they cost."""
+    config = writer.config
+    if not config.draws:
+        return found.about
+    shown = {
+        number: source.rows[np.concatenate([[0], rows]).astype(np.int64)]
+        for number, rows in found.shown.items()
+    }
+    cost = score_rows(
+        writer.backbone,
+        np.stack(found.rows),
+        [shown[row.canvas] for row in found.about],
+        ids=[row.canvas * made.together + row.place for row in found.about],
+        draws=config.draws,
+        noise=noise.child("score"),
+        at_once=config.batch,
+        windows=writer.windows,
+        schedule=schedule,
+    )
+    return [
+        replace(row, nats=float(nats), se=float(se), residues=int(count))
+        for row, nats, se, count in zip(found.about, *cost, strict=True)
+    ]
+
+
+def _joined(source: Alignment, found: _Found) -> Alignment:
+    rows = np.vstack([source.rows[:1], *(row[None] for row in found.rows)])
+    headers = (source.headers[0], *(f"new {i}" for i in range(1, len(rows))))
+    return Alignment(rows=rows, headers=headers, name=source.name)
+
+
+def _notes(
+    source: Alignment,
+    config: GenerationConfig,
+    parts: Sequence[object],
+    found: _Found,
+    tokens: int,
+    trained: int,
+) -> tuple[str, ...]:
+    notes = [f"{what}: {count}" for what, count in source.notes.items()]
+    if tokens > trained:
+        notes.append(
+            f"canvases have up to {tokens} tokens; the model learned on {trained}"
+        )
+    if len(parts) > 1:
+        notes.append(
+            f"{source.length} columns were written in {len(parts)} windows of "
+            f"{config.window}; what goes together over more columns than that is lost"
+        )
+    distinct = len({row.tobytes() for row in found.rows})
+    if distinct < len(found.rows):
+        notes.append(
+            f"{len(found.rows) - distinct} new rows repeat another one; raise the "
+            f"temperature or top_p"
+        )
+    return tuple(notes)
+
+
+def _shortfall(found: Generated) -> str:
+    why = ", ".join(f"{count} {reason}" for reason, count in found.rejected.items())
+    low, high = found.config.identity
+    return (
+        f"{len(found.rows)} of {found.config.rows} rows were accepted out of "
+        f"{found.drawn} that were written ({found.acceptance:.1%}): {why}. Identity to "
+        f"the query must be in {low:g} to {high:g}, and to any row of the input at "
+        f"most {found.config.max_similar:g}; widen the band, change the temperature, "
+        f"or raise tries ({found.config.tries})"
+    )
