@@ -22,6 +22,7 @@ _STEP = 0.02
 _SLACK = 1e-9  # shares such as 0.9 are not exact in binary
 
 Places = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,12 @@ def filter_rows(
     keep = np.ones(alignment.depth, bool)
     dropped: dict[str, int] = {}
 
-    def drop(rule: str, which: NDArray[np.bool_]) -> None:
-        which = which & keep
-        which[0] = False
-        if which.any():
-            dropped[rule] = int(which.sum())
-            keep[which] = False
+    def drop(rule: str, which: Bools) -> None:
+        places = (which & keep).nonzero()[0]
+        places = places[places > 0]
+        if len(places):
+            dropped[rule] = len(places)
+            keep[places] = False
 
     for rule, which in checks.items():
         drop(rule, which)

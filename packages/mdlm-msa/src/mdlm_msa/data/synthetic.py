@@ -103,8 +103,9 @@ def _draw(laws: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw from laws ``(..., 20)`` that need not be normalised."""
     total = np.cumsum(laws, axis=-1)
     u = rng.random(laws.shape[:-1]) * total[..., -1]
-    chosen: NDArray[np.int64] = (u[..., None] >= total).sum(-1)
-    return np.minimum(chosen, laws.shape[-1] - 1)
+    below: NDArray[np.int64] = np.sum(u[..., None] >= total, axis=-1)
+    chosen: NDArray[np.int64] = np.minimum(below, laws.shape[-1] - 1)
+    return chosen
 
 
 def _suits() -> Bools:
@@ -150,12 +151,12 @@ def _letters(ids: Ids, rng: np.random.Generator) -> tuple[bytes, ...]:
     """Return the rows as a3m writes them; some homologues have an insertion."""
     count, length = ids.shape
     rows = [decode(row).encode() for row in ids]
-    has = (rng.random(count) < _INSERTIONS).nonzero()[0]
+    has = np.flatnonzero(rng.random(count) < _INSERTIONS)
     after = rng.integers(1, length, count).tolist()
-    size = np.asarray(rng.geometric(1 / 3, count)).tolist()
+    size = 1 + rng.poisson(2.0, count)
     for r in has.tolist():
         if r:
-            new = rng.choice(20, size[r], p=background())
+            new = rng.choice(20, int(size[r]), p=background())
             text = "".join(RESIDUES[a] for a in new).lower().encode()
             rows[r] = rows[r][: after[r]] + text + rows[r][after[r] :]
     return tuple(rows)
