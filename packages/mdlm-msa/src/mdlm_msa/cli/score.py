@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -123,7 +123,7 @@ def score(
     prompt. --out writes CSV. Bits per residue are upper bounds with standard errors,
     given where gaps are, and stand beside those of BLOSUM62 and of a PSSM.
     """
-    _one_of("--select", select, Selection.__args__)
+    _one_of("--select", select, get_args(Selection))
     _one_of("--method", method, _METHODS)
     _one_of("--gaps", gaps, _GAPS)
     positions = per_position or uncertainty
