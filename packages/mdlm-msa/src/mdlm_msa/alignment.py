@@ -36,12 +36,12 @@ class Alignment:
     @property
     def depth(self) -> int:
         """R, the query included."""
-        return self.rows.shape[0]
+        return int(self.rows.shape[0])
 
     @property
     def length(self) -> int:
         """L."""
-        return self.rows.shape[1]
+        return int(self.rows.shape[1])
 
     @property
     def query(self) -> str:
@@ -61,7 +61,8 @@ class Alignment:
     @property
     def is_gap(self) -> np.ndarray:
         """``(R, L)`` bool."""
-        return self.rows == GAP
+        gaps: np.ndarray = self.rows == GAP
+        return gaps
 
     def canonical(self, *, rare: Literal["nearest", "x"] = "nearest") -> Alignment:
         """Return it with the residues, X and gaps alone; `notes` count the changes.

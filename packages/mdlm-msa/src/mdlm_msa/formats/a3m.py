@@ -14,11 +14,13 @@ import numpy as np
 
 from mdlm_core.errors import DataError
 from mdlm_msa.alignment import Alignment
-from mdlm_msa.alphabet import GAP, Ids, decode
+from mdlm_msa.alphabet import GAP, Ids
 
 from .builder import Builder
+from .joining import anchor, find_row, widen
 from .letters import BLANKS, LOWER, MARK, READ_AS_X, TABLE, complain, where
 from .opening import family_name, opened
+from .options import Reading
 from .records import Piece, pieces
 
 _DELETED = LOWER + BLANKS + b"."
@@ -26,70 +28,75 @@ _ANNOTATIONS = (b"ss_pred", b"ss_conf", b"ss_dssp", b"sa_pred", b"sa_dssp")
 """Names of rows that hh-suite adds, which are no proteins."""
 
 
-def read_blocks(
-    path: Path,
-    *,
-    query: str | None = None,
-    keep_letters: bool = False,
-    max_rows: int = 0,
-    seed: int = 0,
-) -> Iterator[Alignment]:
+def read_blocks(path: Path, reading: Reading) -> Iterator[Alignment]:
     """Yield the alignments of an a3m or a2m file; NUL bytes stand between them.
-
-    Args:
-        path: the file, compressed or not.
-        query: the name of a row that `max_rows` never leaves out.
-        keep_letters: whether insertions are kept, in `Alignment.letters`.
-        max_rows: rows besides the query, at most: a random choice; 0 means all.
-        seed: decides the choice.
 
     Raises:
         DataError: if it is empty, or a row breaks the rules; with file, row, header.
+        UnknownNameError: if there is no row of the name that the query shall have.
     """
-    reader: _Block | None = None
+    rows: _Rows | None = None
     earlier: list[str] = []
     with opened(path) as stream:
         for piece in pieces(stream):
             if piece.before:
                 raise _no_header(path, piece.before)
-            if reader is None or piece.block != reader.block:
-                if reader is not None and reader.started:
-                    yield reader.finish()
+            if rows is None or piece.block != rows.block:
+                if rows is not None and rows.started:
+                    yield rows.finish()
                     earlier = []
-                elif reader is not None:
-                    earlier = reader.comments
-                reader = _Block(path, piece.block, query, keep_letters, max_rows, seed)
-                reader.comments = earlier
-            reader.add(piece)
-    if reader is None or not reader.started:
+                elif rows is not None:
+                    earlier = rows.comments
+                rows = _Rows(str(path), family_name(path), reading, piece.block)
+                rows.comments = earlier
+            rows.add(piece)
+    if rows is None or not rows.started:
         raise DataError(
             f"'{path}' holds no sequence; an a3m file begins with '>' and the name of "
             "the query, and its sequence in the next line"
         )
-    yield reader.finish()
+    yield rows.finish()
 
 
-class _Block:
+def parse_rows(
+    bodies: Sequence[bytes],
+    headers: Sequence[bytes],
+    *,
+    name: str,
+    place: str,
+    reading: Reading | None = None,
+) -> Alignment:
+    """Return rows in memory, written as in a3m, as an alignment.
+
+    Args:
+        bodies: the rows, the query first.
+        headers: as many.
+        name: of the family.
+        place: the file and line they are from, for errors.
+        reading: how they are read.
+
+    Raises:
+        DataError: if there is no row, or one breaks the rules.
+    """
+    if not bodies:
+        raise DataError(f"'{place}' holds no sequence")
+    rows = _Rows(place, name, reading or Reading())
+    rows.add(Piece(0, list(headers), list(bodies), [], b""))
+    return rows.finish()
+
+
+class _Rows:
     """One alignment while it is read."""
 
-    def __init__(
-        self,
-        path: Path,
-        block: int,
-        query: str | None,
-        keep_letters: bool,
-        max_rows: int,
-        seed: int,
-    ) -> None:
-        self.path = path
+    def __init__(self, place: str, name: str, reading: Reading, block: int = 0) -> None:
         self.block = block
         self.comments: list[str] = []
         self.started = False
-        self._query = query
-        self._keep_letters = keep_letters
-        self._max_rows = max_rows
-        self._seed = seed
+        self._place = place
+        self._name = name
+        self._reading = reading
         self._counts: Counter[str] = Counter()
+        self._query = b""
         self._rows = Builder(1)
         self._row = 0
         self._inserted = False
@@ -117,12 +124,12 @@ class _Block:
             ids = np.frombuffer(joined.translate(TABLE, _DELETED), np.uint8)
         self._count(joined, len(bodies))
         letters = None
-        if self._keep_letters:
+        if self._reading.keep_letters:
             letters = joined.translate(None, BLANKS + b".").split(b">")[:-1]
             self._inserted |= sum(map(len, letters)) > len(bodies) * length
         keep = None
-        if self._query is not None:
-            keep = named(headers, self._query)
+        if self._reading.query is not None:
+            keep = named(headers, self._reading.query, self._row)
         self._rows.add(ids.reshape(-1, length + 1)[:, :-1], headers, letters, keep)
         self._row += len(bodies)
 
@@ -133,18 +140,27 @@ class _Block:
         if not text:
             if body.translate(None, BLANKS + b"."):
                 raise DataError(
-                    f"{where(self.path, 1, header)}, the query, has lower-case letters "
-                    "only, which are insertions; write its residues in upper case"
+                    f"{where(self._place, 1, header)}, the query, has letters in "
+                    "lower case only, which are insertions; write residues in upper case"
                 )
-            raise complain(self.path, 1, header, body, 0)
+            raise complain(self._place, 1, header, body, 0)
         if text.translate(TABLE).count(bytes([GAP])) == len(text):
             raise DataError(
-                f"{where(self.path, 1, header)}, the query, has gaps only; the first "
+                f"{where(self._place, 1, header)}, the query, has gaps only; the first "
                 "row must be a protein"
             )
-        self._rows = Builder(len(text), self._max_rows, self._seed)
-        lower = len(body) - len(body.translate(None, LOWER))
-        self._counts["letters of the query in lower case, in no column"] += lower
+        self._query = body.translate(None, BLANKS + b".").removesuffix(b"*")
+        lower = len(self._query) - len(text)
+        how = self._reading.query_insertions
+        if lower and how == "error":
+            raise DataError(
+                f"{where(self._place, 1, header)}, the query, has {lower} letters in "
+                "lower case, which are insertions and in no column; write them in "
+                "upper case, or choose to drop or keep them (query_insertions)"
+            )
+        self._rows = Builder(len(text), self._reading.max_rows, self._reading.seed)
+        place = "in columns of their own" if how == "keep" else "in no column"
+        self._counts[f"letters of the query in lower case, {place}"] += lower
         self._counts["gaps in the query"] += text.count(b"-")
         self.started = True
 
@@ -160,7 +176,7 @@ class _Block:
                 columns = columns[:-1]
                 self._counts["stop signs after the last column removed"] += 1
             if len(columns) != length or max(columns.translate(TABLE)) >= MARK:
-                raise complain(self.path, row, header, body, length)
+                raise complain(self._place, row, header, body, length)
             before, _, after = body.rpartition(b"*")
             mended.append(before + after if stop else body)
         return mended
@@ -187,14 +203,39 @@ class _Block:
             self._counts["headers that are not UTF-8, read as Latin-1"] = 1
         if b"\r" in text:
             names = names.replace("\r\n", "\n").removesuffix("\r")
-        return Alignment(
+        found = Alignment(
             rows=rows,
             headers=tuple(names.split("\n")),
             letters=tuple(letters) if letters is not None and self._inserted else None,
-            name=family_name(self.path),
+            name=self._name,
             comments=tuple(self.comments),
-            notes={name: count for name, count in self._counts.items() if count},
+            notes={note: count for note, count in self._counts.items() if count},
         )
+        if self._reading.query is not None:
+            row = find_row(found.headers, self._reading.query, f"'{self._place}'")
+            found = anchor(found, row) if row else found
+        elif self._reading.query_insertions == "keep":
+            found = widen(found, self._query)
+        return found
+
+
+def named(headers: Sequence[bytes], name: str, first: int = 0) -> int | None:
+    """Return the index of the row `name`: its header, or the first word of it.
+
+    Args:
+        headers: of rows `first` and those after it.
+        name: may be a number too, from 1.
+        first: how many rows come before.
+    """
+    wanted = name.encode()
+    for i, header in enumerate(headers):
+        if header.startswith(wanted):
+            text = header.strip()
+            if text == wanted or text.split(None, 1)[0] == wanted:
+                return i
+    if name.isdigit() and first < int(name) <= first + len(headers):
+        return int(name) - 1 - first
+    return None
 
 
 def _whole(ids: Ids, rows: int, length: int) -> bool:
@@ -203,60 +244,6 @@ def _whole(ids: Ids, rows: int, length: int) -> bool:
         return False
     table = ids.reshape(rows, length + 1)
     return bool(table[:, :-1].max() < MARK and table[:, -1].min() == MARK)
-
-
-def named(headers: Sequence[bytes], name: str) -> int | None:
-    """Return the index of the row `name`: its header, or the first word of it."""
-    wanted = name.encode()
-    for i, header in enumerate(headers):
-        if header.startswith(wanted) and wanted in (
-            header.strip(),
-            header.split(None, 1)[0],
-        ):
-            return i
-    return None
-
-
-def join(blocks: Sequence[Alignment]) -> Alignment:
-    """Return blocks of one query as one alignment, in their order.
-
-    Raises:
-        DataError: if the queries differ.
-    """
-    first = blocks[0]
-    if len(blocks) == 1:
-        return first
-    for number, block in enumerate(blocks[1:], start=2):
-        if block.query != first.query:
-            raise DataError(
-                f"'{first.name}' holds {len(blocks)} alignments with NUL bytes between "
-                f"them, and the query of number {number} ('{block.headers[0]}', "
-                f"{block.length} columns) is not that of the first "
-                f"('{first.headers[0]}', {first.length} columns); read them one by one "
-                "(read_alignments), or convert to a folder"
-            )
-    notes: Counter[str] = Counter()
-    for block in blocks:
-        notes.update(block.notes)
-    notes["blocks joined, with NUL bytes between them"] = len(blocks)
-    kept = any(block.letters is not None for block in blocks)
-    return Alignment(
-        rows=np.concatenate([block.rows for block in blocks]),
-        headers=tuple(h for block in blocks for h in block.headers),
-        letters=tuple(row for block in blocks for row in letters_of(block))
-        if kept
-        else None,
-        name=first.name,
-        comments=tuple(c for block in blocks for c in block.comments),
-        notes=dict(notes),
-    )
-
-
-def letters_of(alignment: Alignment) -> tuple[bytes, ...]:
-    """Return the rows as a3m writes them, with insertions if they were kept."""
-    if alignment.letters is not None:
-        return alignment.letters
-    return tuple(decode(row).encode() for row in alignment.rows)
 
 
 def _no_header(path: Path, text: bytes) -> DataError:

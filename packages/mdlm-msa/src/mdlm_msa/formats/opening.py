@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import IO, cast
 
 from mdlm_core.errors import DataError
 
-_ENDINGS = frozenset(
-    (".a3m", ".a2m", ".fasta", ".fa", ".faa", ".fas", ".afa", ".aln", ".msa")
-    + (".sto", ".stk", ".stockholm", ".jsonl", ".json", ".csv", ".txt")
+_ENDINGS = (
+    *(".a3m", ".a2m", ".fasta", ".fa", ".faa", ".fas", ".afa", ".aln", ".msa"),
+    *(".sto", ".stk", ".stockholm", ".jsonl", ".json", ".csv", ".txt"),
 )
 
 
@@ -53,5 +54,5 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise DataError(
             f"'{path}' is a folder, where one alignment is read; name a file in it"
         ) from None
-    except (gzip.BadGzipFile, EOFError, OSError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"'{path}' could not be read: {error}") from error
