@@ -56,24 +56,28 @@ def split_rows(
     alignment: Alignment,
     noise: Noise,
     *,
-    share: float = 0.15,
+    share: float = 0.25,
     most: int = 200,
+    min_coverage: float = 0.5,
     max_identity: float = 0.9,
 ) -> RowSplit:
     """Hold out a random part of the homologues.
 
-    Held-out rows that are like a row to learn from or like the query (`id_pair` at
-    `max_identity` or above), and rows without a residue, are in neither part.
+    Rows of low coverage, and held-out rows that are like a row to learn from or like
+    the query (`id_pair`), are in neither part.
 
     Args:
         alignment: the query first.
         noise: decides which rows.
         share: of the homologues that is held out.
         most: rows held out at most.
-        max_identity: see above.
+        min_coverage: share of the columns in which a row has a residue, at least.
+        max_identity: that a held-out row must be below.
     """
     states = alignment.states
-    found = np.flatnonzero(alignment.is_residue[1:].any(1)) + 1
+    residues = alignment.is_residue[1:].sum(1)
+    enough = np.maximum(min_coverage * alignment.length, 1)
+    found = np.flatnonzero(residues >= enough) + 1
     order = np.random.default_rng(noise.integer()).permutation(found)
     count = min(most, int(np.ceil(share * len(found))))
     held, train = np.sort(order[:count]), np.sort(order[count:])
