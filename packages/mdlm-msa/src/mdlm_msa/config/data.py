@@ -33,6 +33,17 @@ class RowFilter:
     max_length: int = 0
     """Columns of a family, at most; 0 means any."""
 
+    def __post_init__(self) -> None:
+        share(
+            "filter",
+            self,
+            "min_coverage",
+            "max_gaps",
+            "min_identity",
+            "max_identity",
+        )
+        at_least(0, "filter", self, "min_rows", "min_length", "max_length")
+
 
 FILTERS: dict[str, RowFilter] = {
     "default": RowFilter(),
