@@ -36,6 +36,12 @@ class FilterReport:
     dropped: Mapping[str, int]
     """How many each rule dropped; a row counts for the first rule that it breaks."""
 
+    def then(self, other: FilterReport) -> FilterReport:
+        """Return the report of this filter and another one after it."""
+        return FilterReport(
+            self.homologues, other.kept, {**self.dropped, **other.dropped}
+        )
+
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
         return [
@@ -66,10 +72,10 @@ def filter_rows(
     """
     share = coverage(alignment)
     states = alignment.states
-    checks = {
-        "no residue": ~alignment.is_residue.any(1),
+    checks: dict[str, Bools] = {
+        "no residue": np.logical_not(alignment.is_residue.any(1)),
         f"coverage below {rules.min_coverage:g}": share < rules.min_coverage - _SLACK,
-        f"gaps above {rules.max_gaps:g}": 1 - share > rules.max_gaps + _SLACK,
+        f"gaps above {rules.max_gaps:g}": share < 1 - rules.max_gaps - _SLACK,
     }
     if rules.min_identity > 0:
         alike = identity_pair(states[:1], states)[0]
@@ -152,6 +158,16 @@ def diverse(states: Ids, count: int, max_identity: float = 0.9) -> Places:
         if len(kept) > count:
             break
     return np.sort(order[kept])
+
+
+def keep_diverse(
+    alignment: Alignment, count: int, max_identity: float = 0.9
+) -> tuple[Alignment, FilterReport]:
+    """Return the alignment of the rows that `diverse` keeps."""
+    kept = alignment.select(diverse(alignment.states, count, max_identity))
+    lost = alignment.depth - kept.depth
+    dropped = {f"less diverse than about {count} others": lost} if lost else {}
+    return kept, FilterReport(alignment.depth - 1, kept.depth - 1, dropped)
 
 
 def _by_coverage(states: Ids) -> Places:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from .filter import filter_
 from .score import score
 
 __all__ = ["app"]
@@ -22,3 +23,5 @@ def group() -> None:
 
 
 app.command("score")(score)
+app.command("filter")(filter_)
+app.command("subsample", help="The same as filter.")(filter_)

@@ -140,7 +140,7 @@ def _fresh(name: str, done: Divided) -> str:
     taken = done.families.keys() | done.skipped.keys()
     number, found = 2, name
     while found in taken:
-        found, number = f"{name}#{number}", number + 1
+        found, number = f"{name}_{number}", number + 1
     return found
 
 
