@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,13 +28,19 @@ from mdlm_core.tasks.held_out import held_out
 from mdlm_core.tasks.pretrain import MaskedDiffusion, Pretrain
 from mdlm_core.train.warm_start import warm_start
 
-from .alphabet import BANNED, decode
+from .alphabet import BANNED, STATES, Ids, decode
 from .config import MSAConfig
 from .layout import rows_of
-from .scoring.residues import row_bits
+from .nn.profile import start
+from .scoring.residues import LN2, row_bits
+from .weights import sequence_weights
+
+if TYPE_CHECKING:
+    from .data.source import MSASource
 
 _TIMES = {"nelbo": "stratified", "nelbo-l": "counts"}
 _AT_ONCE = 8
+_BACKGROUND_ROWS = 5.0
 
 
 class AlignmentDiffusion(MaskedDiffusion):
@@ -117,10 +124,10 @@ class MSA(Pretrain):
         columns = getattr(backbone.config, "columns", 0)
         if not columns:
             return
-        families = list(cast("Any", source).families.values())
+        families = list(cast("MSASource", source).families.values())
         if len(families) != 1 or families[0].alignment.length != columns:
             found = ", ".join(
-                f"{family.name} ({family.alignment.length} columns)"
+                f"{family.alignment.name} ({family.alignment.length} columns)"
                 for family in families[:5]
             )
             raise ConfigError(
@@ -128,7 +135,8 @@ class MSA(Pretrain):
                 f"columns, and the data has {found}; give one alignment, or set "
                 f"model.columns=0"
             )
-        backbone.set_columns(families[0].train)
+        rows = families[0].alignment.states[families[0].train_rows]
+        backbone.set_columns(column_laws(rows))
 
     def evaluate(self, module: nn.Module, source: DataSource) -> Mapping[str, float]:
         """Return the bound on held-out canvases, and bits per residue, gaps given."""
@@ -147,7 +155,7 @@ class MSA(Pretrain):
             )
             nats += float(found.nats.sum())
             count += int(found.count.sum())
-        bits = nats / count / 0.6931471805599453 if count else float("nan")
+        bits = nats / count / LN2 if count else float("nan")
         return {**bound, "bits_per_residue": bits}
 
     def samples(self, module: nn.Module, source: DataSource, *, seed: int) -> list[str]:
@@ -158,8 +166,8 @@ class MSA(Pretrain):
         sampler = self.catalog.build("sampler", self.run.sampler)
         schedule = self.catalog.build("schedule", self.run.schedule)
         batches = source.batches("validation", size=1, seed=0)
-        for _, batch in zip(range(self.config.sample_count), batches, strict=False):
-            batch = batch.to(next(backbone.parameters()).device)
+        for _, clean in zip(range(self.config.sample_count), batches, strict=False):
+            batch = clean.to(next(backbone.parameters()).device)
             canvas = batch.with_tokens(
                 batch.tokens.masked_fill(batch.free, backbone.mask_id)
             )
@@ -179,6 +187,18 @@ class MSA(Pretrain):
             last = int(batch.positions[0][batch.free[0]][:, 1].max())
             texts.append(f"{decode(rows[0])}\n{decode(rows[last])}")
         return texts
+
+
+def column_laws(states: Ids) -> Tensor:
+    """Return ``(L, S)`` frequencies in each column of rows ``(R, L)`` of states.
+
+    Rows count by their sequence weight, and the background by `_BACKGROUND_ROWS`.
+    """
+    weights = sequence_weights(states)
+    known = np.eye(STATES + 1)[np.minimum(states, STATES)][..., :STATES]
+    counts = torch.from_numpy(np.einsum("r,rls->ls", weights, known))
+    laws = counts + _BACKGROUND_ROWS * start()[0].double()
+    return (laws / laws.sum(-1, keepdim=True)).float()
 
 
 def build(config: MSAConfig, *, run: RunConfig, catalog: Catalog) -> MSA:

@@ -27,13 +27,13 @@ import torch
 from torch import Tensor, nn
 
 from mdlm_msa.alphabet import STATE_OF, STATES
-from mdlm_msa.substitution import BACKGROUND, conditional
+from mdlm_msa import substitution
 
 GAP_RATE = 0.08
 """Chance of a gap where nothing is known, or a residue is, at the start."""
 GAP_AFTER_GAP = 0.6
 """Chance of a gap in a column in which another row has one, at the start."""
-KAPPA = 0.2
+KAPPA = 0.03
 """How much likeness counts at the start."""
 _FASTER = 10.0
 """How many times faster than other weights beta and kappa learn."""
@@ -140,10 +140,10 @@ def start() -> tuple[Tensor, Tensor]:
 
     ``P[b, a]`` is the chance of a where another row has b.
     """
-    residues = torch.from_numpy(BACKGROUND).float()
+    residues = torch.tensor(substitution.background()).float()
     background = torch.cat([residues * (1 - GAP_RATE), torch.tensor([GAP_RATE])])
     law = torch.zeros(STATES, STATES)
-    law[:-1, :-1] = torch.from_numpy(conditional()).float() * (1 - GAP_RATE)
+    law[:-1, :-1] = torch.tensor(substitution.conditional()).float() * (1 - GAP_RATE)
     law[:-1, -1] = GAP_RATE
     law[-1, :-1] = residues * (1 - GAP_AFTER_GAP)
     law[-1, -1] = GAP_AFTER_GAP

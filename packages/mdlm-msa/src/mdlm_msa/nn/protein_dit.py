@@ -75,6 +75,24 @@ class ProteinDiT(DiT):
         states = self.trunk(self.embedded(batch) + self.seen(known), batch, t)
         return torch.cat([states, laws.log_prob.to(states.dtype)], -1)
 
+    def set_columns(self, laws: Tensor) -> None:
+        """Start the priors of a family's columns.
+
+        Args:
+            laws: ``(C, S)`` positive frequencies in each column.
+
+        Raises:
+            UsageError: if this is no model of a family of C columns.
+        """
+        law = None if self.profile is None else self.profile.column_law
+        if law is None or law.shape != laws.shape:
+            raise UsageError(
+                f"{len(laws)} columns were given to a model of "
+                f"{self.config.columns}; set model.columns={len(laws)}"
+            )
+        with torch.no_grad():
+            law.copy_(laws.log())
+
     def _unseen(self, batch: Batch) -> Tensor:
         return batch.pad | (batch.tokens == self.mask_id)
 
