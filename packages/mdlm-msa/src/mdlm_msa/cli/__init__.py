@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from .filter import filter_
+from .generate import generate
 from .score import score
 
 __all__ = ["app"]
@@ -23,5 +24,6 @@ def group() -> None:
 
 
 app.command("score")(score)
+app.command("generate")(generate)
 app.command("filter")(filter_)
 app.command("subsample", help="The same as filter.")(filter_)
