@@ -9,6 +9,7 @@ Balakrishnan et al., 2011). Letters: R rows, L columns, S = 21 symbols.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from .profile import GAP_STATE, Array, frequencies
 FIELDS = 0.01
 COUPLINGS = 0.01
 """The two regularisations; that of couplings is multiplied by L - 1."""
+CHUNK = 10
+"""Steps between two looks at how far the fit is."""
 EXACT = 2600
 """L S up to which the fit is done in float64."""
 
@@ -77,7 +80,7 @@ def fit(
     fields: float = FIELDS,
     couplings: float = COUPLINGS,
     steps: int = 60,
-    tolerance: float = 1e-4,
+    tolerance: float = 1e-3,
     progress: Callable[[int, int], None] | None = None,
 ) -> Potts:
     """Fit a Potts model to rows by pseudo-likelihood, with L-BFGS.
@@ -91,7 +94,7 @@ def fit(
         fields: l_h.
         couplings: l_J / (L - 1).
         steps: of L-BFGS, at most.
-        tolerance: stop when a step lowers the objective by less than this share.
+        tolerance: stop when ten steps lower the objective by less than this share.
         progress: called with (step, steps).
 
     Raises:
@@ -118,7 +121,7 @@ def fit(
     h = torch.from_numpy(start).to(dtype).requires_grad_()
     j = torch.zeros(columns * STATES, columns * STATES, dtype=dtype).requires_grad_()
     descent = torch.optim.LBFGS(
-        [h, j], max_iter=1, history_size=6, line_search_fn="strong_wolfe"
+        [h, j], max_iter=CHUNK, history_size=6, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
@@ -127,10 +130,11 @@ def fit(
         return loss
 
     before = float("inf")
-    for step in range(steps):
-        loss = float(descent.step(closure))  # type: ignore[no-untyped-call]
+    for step in range(0, steps, CHUNK):
+        start_loss: Any = descent.step(closure)  # type: ignore[no-untyped-call]
+        loss = float(start_loss)  # before these steps
         if progress is not None:
-            progress(step + 1, steps)
+            progress(min(step + CHUNK, steps), steps)
         if before - loss < tolerance * abs(loss):
             break
         before = loss

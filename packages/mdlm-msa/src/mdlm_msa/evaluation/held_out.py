@@ -18,6 +18,7 @@ from mdlm_core.errors import DataError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Schedule
 from mdlm_msa.alignment import Alignment
+from mdlm_msa.data.family import Family
 from mdlm_msa.identity import nearest_identity
 from mdlm_msa.layout import Canvas, batch, size
 from mdlm_msa.scoring.residues import row_bits
@@ -41,17 +42,6 @@ Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowSplit:
-    """A family whose homologues are divided; the query, row 0, is in neither part."""
-
-    alignment: Alignment
-    train: Indices
-    """Rows to learn from, and to show as prompts."""
-    held: Indices
-    """Rows to measure."""
-
-
 def split_rows(
     alignment: Alignment,
     noise: Noise,
@@ -60,8 +50,8 @@ def split_rows(
     most: int = 200,
     min_coverage: float = 0.5,
     max_identity: float = 0.9,
-) -> RowSplit:
-    """Hold out a random part of the homologues.
+) -> Family:
+    """Return a family with a random part of its homologues held out.
 
     Rows of low coverage, and held-out rows that are like a row to learn from or like
     the query (`id_pair`), are in neither part.
@@ -83,7 +73,12 @@ def split_rows(
     held, train = np.sort(order[:count]), np.sort(order[count:])
     known = states[np.concatenate([[0], train])]
     held = held[nearest_identity(states[held], known) < max_identity]
-    return RowSplit(alignment=alignment, train=train, held=held)
+    return Family(
+        name=alignment.name,
+        alignment=alignment,
+        train_rows=train,
+        held_out_rows=held,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +219,7 @@ class HeldOutTable:
 
 def evaluate_model(
     backbone: Backbone | None,
-    families: Mapping[str, RowSplit],
+    families: Mapping[str, Family],
     *,
     ks: Sequence[int] = KS,
     draws: int = 8,
@@ -238,12 +233,13 @@ def evaluate_model(
     """Measure a model and all baselines on the same held-out rows.
 
     Each held-out row gets its own random prompts from the rows to learn from; those
-    for a smaller k are the first of those for a larger one. The number of each row is
-    an upper bound on its -log2 p for the model, and exact for the baselines.
+    for a smaller k are the first of those for a larger one. A family that is held out
+    whole is divided by `split_rows`, so that there are rows to prompt with. What a row
+    costs is an upper bound on its -log2 p for the model, and exact for the baselines.
 
     Args:
         backbone: the model; None measures the baselines alone.
-        families: by name.
+        families: by name, such as `MSASource.families`.
         ks: numbers of prompt rows besides the query.
         draws: evaluations of each row by the model.
         rows: held-out rows of a family, a random choice; 0 means all.
@@ -260,8 +256,8 @@ def evaluate_model(
     costs: list[Cost] = []
     left_out: dict[str, str] = {}
     plans = {}
-    for name, split in families.items():
-        plan = _plan(name, split, max(ks, default=0), rows, noise)
+    for name, family in families.items():
+        plan = _plan(name, family, max(ks, default=0), rows, noise)
         if plan is None:
             left_out[name] = "no held-out row"
         else:
@@ -311,7 +307,8 @@ def _after(
 class _Plan:
     """What is measured in a family."""
 
-    split: RowSplit
+    alignment: Alignment
+    train: Indices
     held: Indices
     prompts: Indices
     """``(rows, k)`` for the largest k that there are rows for."""
@@ -319,30 +316,31 @@ class _Plan:
 
 
 def _plan(
-    name: str, split: RowSplit, most: int, rows: int, noise: Noise
+    name: str, family: Family, most: int, rows: int, noise: Noise
 ) -> _Plan | None:
-    alignment = split.alignment
+    alignment = family.alignment
+    if family.whole:
+        family = split_rows(alignment, noise.child("split", name))
     counted = alignment.is_residue.sum(1)
-    held = np.asarray(split.held, np.int64)
-    held = held[counted[held] > 0]
+    held = family.held_out_rows[counted[family.held_out_rows] > 0]
     if not len(held):
         return None
     if 0 < rows < len(held):
         draw = np.random.default_rng(noise.child("rows", name).integer())
         held = np.sort(draw.choice(held, rows, replace=False))
-    train = np.asarray(split.train, np.int64)
+    train = family.train_rows
     chosen = np.zeros((len(held), min(most, len(train))), np.int64)
     for place, row in enumerate(held):
         draw = np.random.default_rng(noise.child("prompt", name, int(row)).integer())
         chosen[place] = draw.permutation(train)[: chosen.shape[1]]
-    return _Plan(split, held, chosen, counted[held].astype(np.float64))
+    return _Plan(alignment, train, held, chosen, counted[held].astype(np.float64))
 
 
 def _impossible(plan: _Plan, k: int, longest: int) -> str:
     """Return why a family cannot be measured with k prompt rows, or nothing."""
     if k > plan.prompts.shape[1]:
         return f"only {plan.prompts.shape[1]} rows to prompt with"
-    needed = size(k + 2, plan.split.alignment.length)
+    needed = size(k + 2, plan.alignment.length)
     if longest and needed > longest:
         return f"the canvas would take {needed:,} tokens, and {longest:,} is the most"
     return ""
@@ -354,14 +352,14 @@ def _cost(name: str, law: str, k: int | None, nats: Array, residues: Array) -> C
 
 def _baselines(name: str, plan: _Plan) -> list[Cost]:
     """Return the costs of the laws that look at no prompt."""
-    states = plan.split.alignment.states
+    states = plan.alignment.states
     columns = states.shape[1]
     laws = {
         "uniform": uniform(columns),
         "background": background_law(columns),
         "BLOSUM62 of query": substitution_law(states[0]),
         "0.9 copy of query": copy_law(states[0]),
-        PSSM_ALL: pssm(states[np.asarray(plan.split.train, np.int64)]),
+        PSSM_ALL: pssm(states[plan.train]),
     }
     return [
         _cost(name, law, None, nats(table, states[plan.held])[0], plan.residues)
@@ -371,7 +369,7 @@ def _baselines(name: str, plan: _Plan) -> list[Cost]:
 
 def _given(name: str, plan: _Plan, k: int) -> list[Cost]:
     """Return the costs of the laws of k prompt rows."""
-    states = plan.split.alignment.states
+    states = plan.alignment.states
     found = np.zeros((2, len(plan.held)))
     for place, row in enumerate(plan.held):
         prompts = plan.prompts[place, :k]
@@ -395,7 +393,7 @@ def _model(
     progress: Callable[[int], None] | None,
 ) -> Array:
     """Return the model's nats of each held-out row, given its gaps and k rows."""
-    rows = plan.split.alignment.rows
+    rows = plan.alignment.rows
     step = max(1, at_once // size(k + 2, rows.shape[1]))
     device = next(iter(getattr(backbone, "parameters", lambda: ())()), torch.empty(0))
     found = np.zeros(len(plan.held))
