@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from .align import align
+from .check import check
+from .convert import convert
 from .filter import filter_
 from .generate import generate
+from .inspect import inspect
+from .prefer import prefer
 from .score import score
 
 __all__ = ["app"]
@@ -27,3 +32,8 @@ app.command("score")(score)
 app.command("generate")(generate)
 app.command("filter")(filter_)
 app.command("subsample", help="The same as filter.")(filter_)
+app.command("convert")(convert)
+app.command("inspect")(inspect)
+app.command("check")(check)
+app.command("prefer")(prefer)
+app.command("align")(align)

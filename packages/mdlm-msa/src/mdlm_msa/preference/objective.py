@@ -21,6 +21,7 @@ Letters: B pairs, L length, D draws, N hidden positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from mdlm_core.data.batch import Batch
-from mdlm_core.diffusion import Draw, Loss
+from mdlm_core.diffusion import Corrupted, Draw, Loss
 from mdlm_core.diffusion.likelihood import draw_error
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Schedule
@@ -112,7 +113,7 @@ class Preference(nn.Module):
         self.config = config
         self.schedule = schedule
         self.register_buffer("checksum", torch.tensor(NEW))
-        self._kept: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
+        self._kept: dict[tuple[object, ...], Tensor] = {}
 
     def count(self, batch: Batch) -> Tensor:
         """Return what the loss of `batch` is divided by: its pairs, a scalar int64."""
@@ -174,19 +175,8 @@ class Preference(nn.Module):
             mask_id=backbone.mask_id,
             schedule=self.schedule,
         )
-        names = [(noise, draws, int(i)) for i in batch.sample_id] if keep else []
-        if keep and all(name in self._kept for name in names):
-            base = torch.cat([torch.stack(self._kept[n], 1) for n in names], 0)
-            base = base.permute(2, 1, 0).flatten(1).to(canvases.tokens.device)
-        else:
-            with self.reference.of(self.checksum) as before:
-                base, _, _ = log_bounds(before, noised)  # (D, 2 B)
+        base = self._before(batch, noised, (noise, draws) if keep else None)
         count = len(batch)
-        for place, name in enumerate(names):
-            self._kept[name] = (
-                base[:, place].cpu()[None],
-                base[:, count + place].cpu()[None],
-            )
         bounds, nll, masked = log_bounds(backbone, noised)
         gains = bounds - base
         if not self.config.beta_sum:
@@ -203,3 +193,21 @@ class Preference(nn.Module):
             nll=nll,
             masked=masked,
         )
+
+    def _before(
+        self,
+        batch: Batch,
+        noised: Sequence[Corrupted],
+        key: tuple[object, ...] | None,
+    ) -> Tensor:
+        """Return the bounds ``(D, 2 B)`` of the reference; with a key they are kept."""
+        names = [] if key is None else [(*key, int(i)) for i in batch.sample_id]
+        if names and all(name in self._kept for name in names):
+            kept = torch.stack([self._kept[name] for name in names], 2)  # (D, 2, B)
+            return kept.flatten(1).to(self.checksum.device)
+        with self.reference.of(self.checksum) as before:
+            base, _, _ = log_bounds(before, noised)
+        pairs = base.view(len(base), 2, -1).cpu()
+        for place, name in enumerate(names):
+            self._kept[name] = pairs[:, :, place]
+        return base

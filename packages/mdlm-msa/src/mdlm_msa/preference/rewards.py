@@ -24,7 +24,7 @@ from mdlm_core.errors import DataError, UnknownNameError
 from mdlm_msa.alphabet import STATES, Ids
 from mdlm_msa.evaluation.baselines import bits, pssm
 from mdlm_msa.evaluation.pairs import pair_correlation
-from mdlm_msa.evaluation.profile import GAP_STATE, compare
+from mdlm_msa.evaluation.profile import GAP_STATE, Array, compare
 from mdlm_msa.identity import identity_pair
 from mdlm_msa.weights import sequence_weights
 
@@ -94,8 +94,8 @@ class Judge:
 def repeated_share(rows: Ids, query: Ids) -> float:
     """Return the share of rows ``(N, L)`` that repeat the query or a row above."""
     everything = np.concatenate([query[None], rows])
-    alike = np.tril(identity_pair(everything) > ALIKE, -1)
-    return float(alike.any(1)[1:].mean())
+    alike = np.tril(identity_pair(everything), -1) > ALIKE
+    return float(np.any(alike, axis=1)[1:].mean())
 
 
 def gap_rate(rows: Ids) -> float:
@@ -128,8 +128,8 @@ def _pssm(rows: Ids, held_out: Ids, query: Ids) -> float:
     return -bits(pssm(known, sequence_weights(known)), held_out)
 
 
-def _weights(*every: Ids) -> tuple[np.ndarray, ...]:
-    return tuple(sequence_weights(rows) for rows in every)
+def _weights(rows: Ids, held_out: Ids) -> tuple[Array, Array]:
+    return sequence_weights(rows), sequence_weights(held_out)
 
 
 @dataclass(frozen=True, slots=True)
