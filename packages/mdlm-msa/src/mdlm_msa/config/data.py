@@ -73,6 +73,9 @@ class AlignmentsConfig:
     """Tokens of a canvas, L: N rows of a query of n residues take N (n + 1) + 2."""
     rows: int = 32
     """Rows of a canvas, the query included, at most."""
+    window: int = 0
+    """Columns of a canvas, at most: a random window of the query, so that more rows
+    fit. 0 means all that fit with one row."""
     select: Selection = "random"
     """Which rows of a family a canvas gets."""
     prompt_rows: int = -1
@@ -110,7 +113,7 @@ class AlignmentsConfig:
         at_least(8, "data", self, "length")
         at_least(2, "data", self, "rows", "families")
         at_least(-1, "data", self, "prompt_rows")
-        at_least(0, "data", self, "epoch")
+        at_least(0, "data", self, "epoch", "window")
         at_least(1, "data", self, "max_rows")
         require(
             self.prompt_rows < self.rows - 1,

@@ -64,7 +64,8 @@ class Shapes:
         lengths = [family.alignment.length for family in families]
         self.config = config
         # A query that leaves no room for a row is cut to a window that does.
-        self.width = np.array([min(n, config.length // 2 - 2) for n in lengths])
+        widest = min(config.length // 2 - 2, config.window or config.length)
+        self.width = np.array([min(n, widest) for n in lengths])
         fits = [capacity(config.length, int(w)) for w in self.width]
         most = np.minimum(np.array(fits), config.rows)
         self.most = np.minimum(most - 1, np.array(counts))  # homologues
