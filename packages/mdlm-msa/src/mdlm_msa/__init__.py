@@ -12,6 +12,18 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Alignment": "alignment",
+    "AlignmentTokenizer": "tokenizer",
+    "Finding": "formats.checking",
+    "VOCABULARIES": "vocabulary",
+    "Vocabulary": "vocabulary",
+    "check": "formats.checking",
+    "convert_ids": "vocabulary",
+    "detect_vocabulary": "vocabulary",
+    "hand_off": "formats.handoff",
+    "read_alignment": "formats.reading",
+    "read_alignments": "formats.reading",
+    "write_alignment": "formats.writing",
+    "write_alignments": "formats.writing",
     "ProteinDiT": "nn.protein_dit",
 }
 """Which module each public name is in."""

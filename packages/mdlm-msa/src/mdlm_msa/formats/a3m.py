@@ -141,7 +141,7 @@ class _Rows:
             if body.translate(None, BLANKS + b"."):
                 raise DataError(
                     f"{where(self._place, 1, header)}, the query, has letters in "
-                    "lower case only, which are insertions; write residues in upper case"
+                    "lower case only, which are insertions; write them in upper case"
                 )
             raise complain(self._place, 1, header, body, 0)
         if text.translate(TABLE).count(bytes([GAP])) == len(text):

@@ -6,7 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from .aligned import AlignedRows
 from .joining import find_row, letters_of
 from .opening import family_name, opened
 from .options import Reading
+
+_NO_DESCRIPTION = "-"
 
 
 def _easel() -> Any:
@@ -44,23 +46,63 @@ def read_stockholm(path: Path, reading: Reading) -> Iterator[Alignment]:
     easel = _easel()
     number = 0
     with opened(path) as stream:
-        try:
-            with easel.MSAFile(stream, digital=False, format="stockholm") as file:
-                for number, found in enumerate(file, start=1):
-                    yield _alignment(found, number, path, reading)
-        except (ValueError, EOFError) as error:
-            raise DataError(f"'{path}' is no Stockholm file: {error}") from error
+        for number, text in enumerate(_texts(stream), start=1):
+            place = f"{path}, alignment {number}"
+            try:
+                with easel.MSAFile(
+                    io.BytesIO(text), digital=False, format="stockholm"
+                ) as file:
+                    parsed = file.read()
+            except (ValueError, EOFError) as error:
+                raise DataError(f"'{place}' is no Stockholm: {error}") from error
+            if parsed is None:
+                raise DataError(f"'{place}' has no rows")
+            order = _order(text)
+            yield _alignment(parsed, order, place, path, reading)
     if not number:
         raise DataError(f"'{path}' holds no alignment; Stockholm begins '# STOCKHOLM'")
 
 
-def _alignment(found: Any, number: int, path: Path, reading: Reading) -> Alignment:
-    place = f"{path}, alignment {number}"
+def _texts(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the text of each alignment; ``//`` ends one."""
+    lines: list[bytes] = []
+    for line in stream:
+        lines.append(line)
+        if line.strip() == b"//":
+            yield b"".join(lines)
+            lines = []
+    if b"".join(lines).strip():
+        yield b"".join(lines)
+
+
+def _order(text: bytes) -> dict[str, int]:
+    """Return the place of each name among the rows.
+
+    Easel orders rows by where their names occur first, and in what jackhmmer writes the
+    query has no line of description, so that it would come last.
+    """
+    names = (
+        line.split(None, 1)[0].decode(errors="replace")
+        for line in text.splitlines()
+        if line.strip() and not line.startswith((b"#", b"//"))
+    )
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}
+
+
+def _alignment(
+    found: Any, order: dict[str, int], place: str, path: Path, reading: Reading
+) -> Alignment:
+    rows = sorted(
+        zip(found.names, found.sequences, found.alignment, strict=True),
+        key=lambda row: order.get(row[0], len(order)),
+    )
     headers = [
-        f"{name} {sequence.description}".strip()
-        for name, sequence in zip(found.names, found.sequences, strict=True)
+        name
+        if sequence.description in ("", _NO_DESCRIPTION, None)
+        else f"{name} {sequence.description}"
+        for name, sequence, _ in rows
     ]
-    bodies = [row.encode() for row in found.alignment]
+    bodies = [row.encode() for _, _, row in rows]
     if not bodies or not bodies[0]:
         raise DataError(f"'{place}' has no rows")
     chosen = 0
@@ -76,24 +118,25 @@ def _alignment(found: Any, number: int, path: Path, reading: Reading) -> Alignme
         columns = ~np.isin(
             np.frombuffer(found.reference.encode(), np.uint8), list(b".-_~ ")
         )
-    rows = AlignedRows(
+    table = AlignedRows(
         place, bodies[chosen], headers[chosen].encode(), reading, columns
     )
     left = [i for i in range(len(bodies)) if i != chosen]
     if left:
-        rows.add(
+        table.add(
             [headers[i].encode() for i in left],
             [bodies[i] for i in left],
             [i + 1 for i in left],
         )
-    return rows.finish(found.name or family_name(path))
+    return table.finish(found.name or family_name(path))
 
 
 def stockholm_text(alignment: Alignment) -> bytes:
     """Return an alignment in Stockholm format; insertions get columns, marked in RF.
 
     Names there are the first word of a header and occur once; a repeated one gets
-    ``_2``, ``_3``, and so on. The rest of a header is its description.
+    ``_2``, ``_3``, and so on. The rest of a header is its description; if some rows
+    have one, ``-`` stands for the others, since Easel orders rows by these lines.
 
     Raises:
         MissingExtraError: if pyhmmer is not installed.
@@ -101,20 +144,20 @@ def stockholm_text(alignment: Alignment) -> bytes:
     easel = _easel()
     rows, reference = padded(letters_of(alignment), alignment.length)
     used: Counter[str] = Counter()
-    sequences = []
-    for number, (header, row) in enumerate(
-        zip(alignment.headers, rows, strict=True), start=1
-    ):
-        word, _, rest = header.strip().partition(" ")
-        word, _, more = word.partition("\t")
-        name = _once(word or f"row{number}", used)
-        sequences.append(
-            easel.TextSequence(
-                name=name,
-                description=f"{more} {rest}".replace("\t", " ").strip(),
-                sequence=row.decode(),
-            )
+    words = [header.split(None, 1) or ["row"] for header in alignment.headers]
+    described = any(len(word) > 1 for word in words)
+    sequences = [
+        easel.TextSequence(
+            name=_once(word[0], used),
+            description=" ".join(word[1].split())
+            if len(word) > 1
+            else _NO_DESCRIPTION
+            if described
+            else "",
+            sequence=row.decode(),
         )
+        for word, row in zip(words, rows, strict=True)
+    ]
     msa = easel.TextMSA(name=alignment.name or "alignment", sequences=sequences)
     buffer = io.BytesIO()
     msa.write(buffer, "pfam")

@@ -16,6 +16,7 @@ from .json_lines import json_line
 from .stockholm import padded, stockholm_text
 from .text import text_line
 
+_LINE_ENDS = {ord("\n"): " ", ord("\r"): " ", 0: " "}
 _MANY = ("msagpt", "jsonl")
 """Formats of which a file holds several alignments, one per line."""
 
@@ -28,7 +29,7 @@ def fasta_text(headers: Sequence[str], rows: Sequence[bytes], wrap: int = 0) -> 
             for row in rows
         ]
     return b"".join(
-        b">%s\n%s\n" % (" ".join(header.splitlines()).encode(), row)
+        b">%s\n%s\n" % (header.translate(_LINE_ENDS).encode(), row)
         for header, row in zip(headers, rows, strict=True)
     )
 

@@ -1,0 +1,176 @@
+"""``mdlm msa convert``: from one format to another, and to what programs take."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mdlm_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from mdlm_msa.alignment import Alignment
+
+_FOLDERS = ("af2", "protenix")
+_ENDINGS = {
+    "stockholm": ".sto",
+    "msagpt": ".txt",
+    "af3": ".json",
+    "boltz": ".csv",
+    "colabfold": ".a3m",
+}
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="IN",
+            help="A file, a folder, a glob, or several with commas; .gz is read too.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="A file; or a folder, for several alignments, af2 and protenix.",
+        ),
+    ],
+    from_format: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="FORMAT",
+            help="a3m, a2m, fasta, stockholm, msagpt, jsonl, csv, openproteinset; auto "
+            "goes by the name, then by the content.",
+        ),
+    ] = "auto",
+    to_format: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="a3m, a2m, fasta, stockholm, msagpt, jsonl, csv; or for a program: "
+            "colabfold, af3, boltz, af2, protenix; auto goes by the name.",
+        ),
+    ] = "auto",
+    query: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The query: name of a row, or its number from 1.",
+        ),
+    ] = None,
+    query_insertions: Annotated[
+        Literal["drop", "keep", "error"],
+        typer.Option(
+            help="Lower case in an a3m query: in no column, in columns of its own, "
+            "or refused."
+        ),
+    ] = "drop",
+    columns: Annotated[
+        Literal["query", "reference"],
+        typer.Option(help="Columns of Stockholm: those of the query, or of #=GC RF."),
+    ] = "query",
+    insertions: Annotated[
+        bool,
+        typer.Option(
+            "--insertions/--no-insertions", help="Whether insertions are written."
+        ),
+    ] = True,
+    canonical: Annotated[
+        bool,
+        typer.Option(
+            "--canonical", help="Write U as C, O as K, B and Z as X, '.' as a gap."
+        ),
+    ] = False,
+    max_rows: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Rows besides the query, drawn at random; 0: all."
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", help="Decides which.")] = 0,
+    wrap: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Letters per line; 0: one line.")
+    ] = 0,
+    counts: Annotated[
+        bool,
+        typer.Option(
+            "--counts", help="For colabfold: begin with '#length<TAB>1', as its server."
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is there already.")
+    ] = False,
+) -> None:
+    """Convert alignments, and say what was met on the way.
+
+    No row is lost and the query comes first. What a program takes is written in
+    canonical letters, in lines that are not wrapped.
+    """
+    from mdlm_msa.formats.handoff import TARGETS, hand_off
+    from mdlm_msa.formats.reading import read_alignments
+    from mdlm_msa.formats.writing import write_alignments
+
+    if counts and to_format != "colabfold":
+        raise UsageError(f"--counts is for --to colabfold, not for --to {to_format}")
+    if wrap and to_format in TARGETS:
+        raise UsageError(f"--wrap {wrap} cannot be: {to_format} needs rows in one line")
+    found = _told(
+        read_alignments(
+            source,
+            format=from_format,
+            query=query,
+            keep_letters=insertions,
+            max_rows=max_rows,
+            seed=seed,
+            query_insertions=query_insertions,
+            columns=columns,
+        ),
+        canonical,
+    )
+    several = out.is_dir() or str(out).endswith("/")
+    if to_format in TARGETS:
+        for alignment, place in _places(found, out, to_format, several):
+            hand_off(alignment, place, to_format, counts=counts, force=force)
+            print(place)
+    elif several:
+        chosen = "a3m" if to_format == "auto" else to_format
+        for alignment, place in _places(found, out, chosen, several):
+            write_alignments([alignment], place, format=chosen, wrap=wrap, force=force)
+            print(place)
+    else:
+        write_alignments(found, out, format=to_format, wrap=wrap, force=force)
+        print(out)
+
+
+def _told(found: Iterator[Alignment], canonical: bool) -> Iterator[Alignment]:
+    """Print what was met in each alignment, as it goes by."""
+    for alignment in found:
+        shown = alignment.canonical() if canonical else alignment
+        line = f"{shown.name}: {shown.depth} rows x {shown.length} columns"
+        print(line, file=sys.stderr)
+        for note, count in shown.notes.items():
+            print(f"  {note}: {count}", file=sys.stderr)
+        yield shown
+
+
+def _places(
+    found: Iterator[Alignment], out: Path, format: str, several: bool
+) -> Iterator[tuple[Alignment, Path]]:
+    """Yield each alignment with the file or folder that it goes to."""
+    from mdlm_msa.formats.handoff import file_name
+
+    ending = "" if format in _FOLDERS else _ENDINGS.get(format, f".{format}")
+    for number, alignment in enumerate(found):
+        if not several and number:
+            raise UsageError(
+                f"'{out}' would hold several alignments; name a folder that exists, or "
+                "end its name with '/'"
+            )
+        name = f"{file_name(alignment.name)}{ending}"
+        yield alignment, out / name if several else out
