@@ -138,15 +138,15 @@ def non_redundant(states: Ids, max_identity: float = 0.9) -> Places:
 
 
 def diverse(states: Ids, count: int, max_identity: float = 0.9) -> Places:
-    """Return the most diverse rows that number at least `count`, in their order.
+    """Return about the most diverse `count` homologues and the query, in their order.
 
     As ``hhfilter -diff``, but over whole rows: the identity that two kept rows may have
     rises in steps of 0.02 until `count` homologues are kept or it is `max_identity`.
-    What is kept at one step stays kept.
+    What is kept at one step stays kept, and a step ends when there are enough.
 
     Args:
         states: ``(R, L)``, the query first.
-        count: homologues wanted, without the query.
+        count: homologues wanted, without the query; there may be fewer.
         max_identity: identity of two kept rows, at most.
     """
     order = _by_coverage(states)
@@ -157,7 +157,7 @@ def diverse(states: Ids, count: int, max_identity: float = 0.9) -> Places:
         kept = _extend(planes, kept, limit)
         if len(kept) > count:
             break
-    return np.sort(order[kept])
+    return np.sort(order[kept[: count + 1]])
 
 
 def keep_diverse(
@@ -166,7 +166,7 @@ def keep_diverse(
     """Return the alignment of the rows that `diverse` keeps."""
     kept = alignment.select(diverse(alignment.states, count, max_identity))
     lost = alignment.depth - kept.depth
-    dropped = {f"less diverse than about {count} others": lost} if lost else {}
+    dropped = {f"less diverse than {count} others": lost} if lost else {}
     return kept, FilterReport(alignment.depth - 1, kept.depth - 1, dropped)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from mdlm_core.cli.options import Json, Seed
+from mdlm_core.cli.options import Json
 from mdlm_core.errors import UnknownNameError, UsageError
 from mdlm_msa.config.data import FILTERS, Format, RowFilter, Selection
 
@@ -54,7 +54,7 @@ def filter_(
     diff: Annotated[
         int,
         typer.Option(
-            metavar="M", help="Keep the most diverse rows, about M; as hhfilter -diff."
+            metavar="M", help="Keep the M most diverse rows, as hhfilter -diff."
         ),
     ] = 0,
     select: Annotated[
@@ -80,7 +80,7 @@ def filter_(
     to: Annotated[
         str, typer.Option("--to", metavar="FORMAT", help="Of OUT, if not clear.")
     ] = "auto",
-    seed: Seed = None,
+    seed: Annotated[int, typer.Option(metavar="S", help="Decides what is drawn.")] = 0,
     force: Annotated[
         bool, typer.Option("--force", help="Replace OUT if it is there.")
     ] = False,
@@ -115,7 +115,7 @@ def filter_(
             kept, more = keep_diverse(kept, diff, rules.max_identity)
             report = report.then(more)
     if select is not None and rows is not None:
-        noise = Noise(seed or 0).child("filter")
+        noise = Noise(seed).child("filter")
         chosen = select_rows(kept, rows, cast("Any", select), noise)
         before = kept.depth - 1
         kept = kept.select(np.concatenate([[0], np.sort(chosen)]))
