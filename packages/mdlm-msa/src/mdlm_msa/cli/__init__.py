@@ -5,10 +5,12 @@ from __future__ import annotations
 import typer
 
 from .align import align
+from .chat import chat
 from .check import check
 from .convert import convert
 from .filter import filter_
 from .generate import generate
+from .inpaint import inpaint
 from .inspect import inspect
 from .prefer import prefer
 from .score import score
@@ -30,6 +32,8 @@ def group() -> None:
 
 app.command("score")(score)
 app.command("generate")(generate)
+app.command("inpaint")(inpaint)
+app.command("chat")(chat)
 app.command("filter")(filter_)
 app.command("subsample", help="The same as filter.")(filter_)
 app.command("convert")(convert)

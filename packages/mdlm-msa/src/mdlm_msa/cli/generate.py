@@ -217,7 +217,17 @@ def generate(
             continue
         if found.rows:
             records.append(
-                _deliver(found, path, card, choose, keep_input, format, force, as_json)
+                _deliver(
+                    found,
+                    path,
+                    card,
+                    opened.sampler_card,
+                    choose,
+                    keep_input,
+                    format,
+                    force,
+                    as_json,
+                )
             )
         if short is not None:
             failures.append(f"{alignment.name}: {short}")
@@ -271,6 +281,7 @@ def _deliver(
     found: Generated,
     path: Path,
     card: Any,
+    sampler: dict[str, Any],
     count: int,
     keep_input: bool,
     format: str,
@@ -288,7 +299,7 @@ def _deliver(
     numbers = measure(found)
     rows = marked(found, model=card.name, keep_input=keep_input)
     write_alignment(rows, path, format=format, force=force)
-    kept = record(found, card, file=path.name, measured=numbers)
+    kept = record(found, card, file=path.name, sampler=sampler, measured=numbers)
     place = write_record(path, kept)
     if not quiet:
         print(f"{path}: {len(found.rows)} new rows of {found.source.length} columns")

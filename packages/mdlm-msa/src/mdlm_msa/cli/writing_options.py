@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
@@ -99,6 +99,8 @@ class Opened(NamedTuple):
     catalog: Catalog
     config: GenerationConfig
     sampler: Sampler
+    sampler_card: dict[str, Any]
+    """Its name and settings."""
     max_rows: int
     """Rows of a canvas in training; 0 if not known."""
 
@@ -175,6 +177,7 @@ def open_model(
         catalog=catalog,
         config=config,
         sampler=catalog.build("sampler", chosen),
+        sampler_card={"name": chosen.name, **asdict(chosen.config)},
         max_rows=int(getattr(loaded.config.data.config, "rows", 0)),
     )
 

@@ -12,7 +12,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +28,7 @@ from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import decode
 
 from .generate import Generated, NewRow
+from .inpaint import Inpainted
 
 if TYPE_CHECKING:
     from mdlm_core.train.runs import LoadedRun
@@ -120,27 +121,23 @@ def record(
     model: Model,
     *,
     file: str = "",
+    sampler: Mapping[str, Any] | None = None,
     measured: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what is worth keeping about new rows, for JSON."""
+    """Return what is worth keeping about new rows, for JSON.
+
+    Args:
+        found: the new rows.
+        model: which wrote them.
+        file: the name of the file that they are in.
+        sampler: its name and all its settings.
+        measured: numbers about the rows.
+    """
     source = found.source
-    query = source.query
     return {
-        "format": FORMAT,
+        **_origin(source, model, file, sampler),
         "what": "rows written by a model; they are no natural proteins",
-        "file": file,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in _PACKAGES}
-        | {"python": sys.version.split()[0]},
-        "model": asdict(model),
         "settings": asdict(found.config) | {"length": found.length},
-        "query": {
-            "name": source.name,
-            "header": source.headers[0],
-            "residues": len(query),
-            "sha256": hashlib.sha256(query.encode()).hexdigest(),
-        },
-        "input": {"rows": source.depth, "notes": dict(source.notes)},
         "canvases": asdict(found.plan),
         "shown": [
             {"canvas": canvas, "rows": [_shown(source, row) for row in rows]}
@@ -160,6 +157,69 @@ def record(
         ],
         "notes": list(found.notes),
         "measured": {key: _finite(value) for key, value in (measured or {}).items()},
+    }
+
+
+def marked_inpainted(found: Inpainted, *, model: str) -> Alignment:
+    """Return the alignment; rows that the model wrote into say so in their headers."""
+    headers = list(found.alignment.headers)
+    for row in found.rows:
+        count = int(found.written[row].sum())
+        mark = f"{PREFIX}{clean(model)}|seed={found.config.seed}|filled={count}"
+        headers[row] = f"{mark} {headers[row]}"
+    return replace(found.alignment, headers=tuple(headers))
+
+
+def inpainted_record(
+    found: Inpainted,
+    model: Model,
+    *,
+    what: str,
+    file: str = "",
+    sampler: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what is worth keeping about rows that were filled; see `record`."""
+    source = found.alignment
+    return {
+        **_origin(source, model, file, sampler),
+        "what": f"rows of which a model wrote a part: {what}",
+        "settings": asdict(found.config),
+        "shown": [
+            {"first": row + 1, "rows": [_shown(source, other) for other in others]}
+            for row, others in sorted(found.shown.items())
+        ],
+        "written": int(found.written.sum()),
+        "changed": found.changed,
+        "rows": [
+            {
+                **_shown(source, row),
+                "columns": (found.written[row].nonzero()[0] + 1).tolist(),
+            }
+            for row in found.rows
+        ],
+        "notes": list(found.notes),
+    }
+
+
+def _origin(
+    source: Alignment, model: Model, file: str, sampler: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    query = source.query
+    return {
+        "format": FORMAT,
+        "file": file,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: version(name) for name in _PACKAGES}
+        | {"python": sys.version.split()[0]},
+        "model": asdict(model),
+        "sampler": dict(sampler or {}),
+        "query": {
+            "name": source.name,
+            "header": source.headers[0],
+            "residues": len(query),
+            "sha256": hashlib.sha256(query.encode()).hexdigest(),
+        },
+        "input": {"rows": source.depth, "notes": dict(source.notes)},
     }
 
 

@@ -1,0 +1,173 @@
+"""``mdlm msa inpaint``: fill gaps, unknown residues, columns or fragments of rows."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from mdlm_core.cli.options import Device, Imports, Json, Sets
+from mdlm_core.errors import UsageError
+from mdlm_msa.config.data import Selection
+
+from . import writing_options as options
+from .writing_options import one_of, say
+
+_WHAT = ("gaps", "x", "fragments", "columns", "unlikely")
+
+
+def inpaint(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An alignment, the query first.")
+    ],
+    model: options.Model,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="To be written.")],
+    what: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="gaps; x, unknown residues; fragments, gaps at the ends of rows; "
+            "columns; unlikely, residues the model hardly believes.",
+        ),
+    ] = "gaps",
+    columns: Annotated[
+        str,
+        typer.Option(metavar="COLUMNS", help="For --what columns, such as 10-25,40."),
+    ] = "",
+    rows: Annotated[
+        str,
+        typer.Option(
+            metavar="ROWS",
+            help="Only these rows, such as 2-5,7; the query is 1 and stays as it is.",
+        ),
+    ] = "",
+    below: Annotated[
+        float,
+        typer.Option(
+            metavar="P", help="For --what unlikely: less probable given all others."
+        ),
+    ] = 0.01,
+    prompt: options.Prompt = 16,
+    select: options.Select = "maxmin",
+    together: options.Together = 0,
+    length: options.Length = 0,
+    window: Annotated[
+        int,
+        typer.Option(metavar="W", help="Take a query that is too long in windows."),
+    ] = 0,
+    no_gap: Annotated[
+        bool,
+        typer.Option("--no-gap", help="No gap in columns or for unlikely residues."),
+    ] = False,
+    allowed: options.Allowed = "",
+    sampler: options.SamplerName = None,
+    steps: options.Steps = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    batch: options.Batch = 4,
+    seed: options.Seed = 0,
+    format: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="a3m, fasta, stockholm, ...; by the name."),
+    ] = "auto",
+    live: options.Live = False,
+    force: options.Force = False,
+    checkpoint: options.Checkpoint = "best",
+    weights: options.Weights = "ema",
+    sets: Sets = None,
+    imports: Imports = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Fill what rows of an alignment lack; all other residues stay as they are.
+
+    Gaps and unknown residues become one of the twenty residues. A row in which
+    something was written says so in its header, which then begins with `mdlm|`.
+    """
+    one_of("--what", what, _WHAT)
+    one_of("--select", select, get_args(Selection))
+    if columns and what != "columns":
+        raise UsageError(f"--columns is for --what columns, and --what is {what}")
+
+    from mdlm_msa.formats.reading import read_alignment
+    from mdlm_msa.formats.writing import free, write_alignment
+    from mdlm_msa.generation.demands import parse_allowed, parse_columns
+    from mdlm_msa.generation.inpaint import inpaint as fill
+    from mdlm_msa.generation.provenance import (
+        Model,
+        inpainted_record,
+        marked_inpainted,
+        sidecar,
+        write_record,
+    )
+    from mdlm_msa.generation.stream import CanvasView
+
+    free(out, force)
+    free(sidecar(out), force)
+    alignment = read_alignment(file, keep_letters=True)
+    chosen = None
+    if rows:
+        chosen = parse_columns(rows, alignment.depth, what="--rows").nonzero()[0]
+    opened = options.open_model(
+        model,
+        {
+            "together": together,
+            "length": length,
+            "seed": seed,
+            "batch": batch,
+            "prompt": prompt,
+            "select": select,
+            "gaps": "none" if no_gap else "free",
+            "allowed": parse_allowed(allowed),
+            "window": window,
+        },
+        sampler={
+            "name": sampler,
+            "steps": steps,
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+        },
+        sets=sets,
+        imports=imports,
+        device=device,
+        checkpoint=checkpoint,
+        weights=weights,
+    )
+    with CanvasView() if live else nullcontext() as view:
+        found = fill(
+            opened.loaded.backbone,
+            alignment,
+            what,  # type: ignore[arg-type]
+            opened.config,
+            schedule=opened.loaded.schedule,
+            length=opened.loaded.source.length,
+            columns=parse_columns(columns, alignment.length, what="--columns"),
+            rows=None if chosen is None else chosen.tolist(),
+            below=below,
+            sampler=opened.sampler,
+            max_rows=opened.max_rows,
+            callback=view,
+        )
+    card = Model.of(opened.loaded)
+    write_alignment(
+        marked_inpainted(found, model=card.name), out, format=format, force=force
+    )
+    kept = inpainted_record(
+        found, card, what=what, file=out.name, sampler=opened.sampler_card
+    )
+    place = write_record(out, kept)
+    if as_json:
+        print(json.dumps(kept))
+    else:
+        print(
+            f"{out}: {int(found.written.sum())} symbols written in {len(found.rows)} "
+            f"of {alignment.depth} rows, {found.changed} of them other than before"
+        )
+    say(f"record in {place.name}")
+    for note in found.notes:
+        say(f"note: {note}")
