@@ -88,10 +88,11 @@ def row_bits(
     """
     if draws < 1:
         raise ConfigError(f"draws is {draws}; it must be at least 1")
-    assert batch.positions is not None
+    positions_2d = batch.positions
+    assert positions_2d is not None
     if gaps == "given":
         batch = replace(batch, frozen=batch.frozen | (batch.tokens == GAP))
-    number = batch.positions[..., 1]
+    number = positions_2d[..., 1]
     of_row = torch.arange(len(batch), device=number.device)[:, None] * (
         int(number.max()) + 1
     )
