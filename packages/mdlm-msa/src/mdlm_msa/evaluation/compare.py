@@ -45,6 +45,8 @@ class Measured:
     """Rank correlation of the conservation of columns."""
     pair_r: float
     """Correlation of pair statistics; see `pairs.pair_correlation`."""
+    residue_r: float
+    """The same with the gaps set aside."""
     neff: float
     """Effective rows at 80 % identity over all columns."""
     neff_share: float
@@ -77,8 +79,8 @@ class Comparison:
 
     lines: Mapping[str, Measured]
     """By name; the baselines are missing if the reference is too shallow."""
-    pssm_pair_r: tuple[float, ...]
-    """Of `PROFILES` draws from the profile."""
+    pssm_r: tuple[float, ...]
+    """`residue_r` of `PROFILES` draws from the profile."""
     count: int
     """Rows of each kind whose pair statistics were compared."""
     reference: int
@@ -130,6 +132,7 @@ def measure(
             kl=difference.kl,
             rho=difference.rho,
             pair_r=pair_correlation(rows, reference, weights),
+            residue_r=pair_correlation(rows, reference, weights, gaps=False),
             neff=effective,
             neff_share=effective / len(rows),
             identity=_quartiles(identity),
@@ -188,7 +191,7 @@ def beside_baselines(
         )
         return Comparison(
             lines={GENERATED: line},
-            pssm_pair_r=(),
+            pssm_r=(),
             count=len(rows),
             reference=len(reference),
             notes=(note,),
@@ -211,14 +214,15 @@ def beside_baselines(
     for name, found in made.items():
         lines[name] = measure(found, measuring, query, known=None, shown=shown)[0]
     weights = sequence_weights(measuring)
-    draws = [lines[generators.PSSM].pair_r]
+    draws = [lines[generators.PSSM].residue_r]
     for index in range(1, PROFILES):
         sampled = generators.sample_pssm(other, count, noise.child("again", index))
         mass = sequence_weights(sampled)
-        draws.append(pair_correlation(sampled, measuring, (mass, weights)))
+        both = mass, weights
+        draws.append(pair_correlation(sampled, measuring, both, gaps=False))
     return Comparison(
         lines=lines,
-        pssm_pair_r=tuple(draws),
+        pssm_r=tuple(draws),
         count=count,
         reference=len(measuring),
         notes=tuple(notes),

@@ -27,7 +27,7 @@ COUPLINGS = 0.01
 """The two regularisations; that of couplings is multiplied by L - 1."""
 CHUNK = 10
 """Steps between two looks at how far the fit is."""
-EXACT = 2600
+EXACT = 1300
 """L S up to which the fit is done in float64."""
 
 
@@ -79,13 +79,13 @@ def fit(
     *,
     fields: float = FIELDS,
     couplings: float = COUPLINGS,
-    steps: int = 60,
+    steps: int = 40,
     tolerance: float = 1e-3,
     progress: Callable[[int, int], None] | None = None,
 ) -> Potts:
     """Fit a Potts model to rows by pseudo-likelihood, with L-BFGS.
 
-    Starts from independent columns. In float64 up to L = 123 columns, and in float32
+    Starts from independent columns. In float64 up to 61 columns, and in float32
     above, where the matrix of couplings is large.
 
     Args:

@@ -29,7 +29,8 @@ def draw(law: Array, count: int, rng: np.random.Generator) -> Ids:
     found: Ids = np.empty((count, len(law)), np.uint8)
     for column, edges in enumerate(mass):
         found[:, column] = np.searchsorted(edges, u[:, column], side="right")
-    return np.minimum(found, law.shape[1] - 1).astype(np.uint8)
+    found = np.minimum(found, np.uint8(law.shape[1] - 1))
+    return found
 
 
 def sample_pssm(states: Ids, count: int, noise: Noise) -> Ids:

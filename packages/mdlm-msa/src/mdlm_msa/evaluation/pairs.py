@@ -2,6 +2,12 @@
 
 ``c_ij(a, b) = f_ij(a, b) - f_i(a) f_j(b)``. A profile has none of it, so that its
 correlation with that of natural rows tells a model that knows more than a profile.
+But the gaps of natural rows alone already bring a correlation, because gaps come in
+runs. With the gaps set aside it is over rows that have a residue in both columns,
+
+    c_ij(a, b) = f_ij(a, b) - f_ij(a, .) f_ij(., b) / f_ij(., .),
+
+where a dot sums over residues, and a model of gaps alone has none of it either.
 Letters: R rows, L columns, S = 21 symbols.
 """
 
@@ -13,11 +19,11 @@ from numpy.typing import NDArray
 
 from mdlm_msa.alphabet import STATES, Ids
 
-from .profile import Array, same_columns
+from .profile import GAP_STATE, Array, same_columns
 
 SEPARATION = 4
 """Columns that are nearer than this are left out."""
-BLOCK = 2048
+BLOCK = 1024
 """Rows of the matrix of pairs that are in memory together, about."""
 
 
@@ -50,6 +56,7 @@ def pair_correlation(
     weights: tuple[Array | None, Array | None] = (None, None),
     *,
     separation: int = SEPARATION,
+    gaps: bool = True,
 ) -> float:
     """Return Pearson's r of c_ij(a, b) between two alignments, over i, j, a and b.
 
@@ -61,6 +68,7 @@ def pair_correlation(
         reference: states ``(R', L)``.
         weights: of the rows of both.
         separation: |i - j| at least.
+        gaps: whether the gap is a symbol like the others; False sets it aside.
 
     Raises:
         DataError: if the two differ in their number of columns.
@@ -76,10 +84,10 @@ def pair_correlation(
     for start in range(0, columns - separation, step):
         stop = min(start + step, columns - separation)
         after = start + separation
-        keep = np.arange(after, columns) - np.arange(start, stop)[:, None]
-        keep = np.repeat(np.repeat(keep >= separation, STATES, 0), STATES, 1)
+        apart = np.arange(after, columns) - np.arange(start, stop)[:, None]
+        keep = apart >= separation
         x, y = (
-            _connected(hot, mean, start, stop, after)[keep].astype(np.float64)
+            _connected(hot, mean, start, stop, after, gaps)[keep].ravel()
             for hot, mean in tables
         )
         sums += [len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y]
@@ -87,15 +95,26 @@ def pair_correlation(
 
 
 def _connected(
-    hot: NDArray[np.float32], mean: Array, start: int, stop: int, after: int
-) -> NDArray[np.float32]:
-    """Return c of columns `start` to `stop` with the columns from `after` on."""
+    hot: NDArray[np.float32],
+    mean: Array,
+    start: int,
+    stop: int,
+    after: int,
+    gaps: bool,
+) -> Array:
+    """Return c ``(stop - start, L - after, symbols, symbols)`` of pairs of columns."""
     left = slice(start * STATES, stop * STATES)
     right = slice(after * STATES, None)
     joint = torch.from_numpy(hot[:, left]).T @ torch.from_numpy(hot[:, right])
-    product = np.outer(mean[left], mean[right]).astype(np.float32)
-    found: NDArray[np.float32] = joint.numpy() - product
-    return found
+    blocks = joint.view(stop - start, STATES, -1, STATES).transpose(1, 2).double()
+    if gaps:
+        a = torch.from_numpy(mean[left]).view(-1, 1, STATES, 1)
+        b = torch.from_numpy(mean[right]).view(1, -1, 1, STATES)
+        return (blocks - a * b).numpy()
+    blocks = blocks[..., :GAP_STATE, :GAP_STATE]
+    both = blocks.sum((2, 3), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    product = blocks.sum(3, keepdim=True) * blocks.sum(2, keepdim=True)
+    return (blocks - product / both).numpy()
 
 
 def _pearson(sums: Array) -> float:

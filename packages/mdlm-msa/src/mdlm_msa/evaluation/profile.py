@@ -121,6 +121,9 @@ def compare(
 ) -> ProfileDifference:
     """Compare the columns of generated rows with those of reference rows.
 
+    Weights are scaled to sum to the number of rows, so that the pseudocount is as
+    little for rows that are all alike, which know one row's worth but are sure of it.
+
     Args:
         generated: states ``(R, L)``.
         reference: states ``(R', L)`` over the same columns.
@@ -131,8 +134,10 @@ def compare(
         DataError: if the two differ in their number of columns.
     """
     same_columns(generated, reference)
-    g = frequencies(generated, weights[0], pseudocount=pseudocount)
-    h = frequencies(reference, weights[1], pseudocount=pseudocount)
+    g, h = (
+        frequencies(states, _scaled(mass), pseudocount=pseudocount)
+        for states, mass in zip((generated, reference), weights, strict=True)
+    )
     js = jensen_shannon(g, h)
     conserved = np.stack([conservation(g), conservation(h)])
     return ProfileDifference(
@@ -143,6 +148,10 @@ def compare(
         columns=js,
         conserved=conserved,
     )
+
+
+def _scaled(weights: Array | None) -> Array | None:
+    return None if weights is None else weights * len(weights) / weights.sum()
 
 
 def rank_correlation(x: Array, y: Array) -> float:
