@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mdlm_core.catalog import load_catalog
+from mdlm_core.config import resolve
 from mdlm_core.data.batch import Batch
+from mdlm_core.kernels.noise import Noise, global_seed
+from mdlm_core.train.checkpoint import MODEL, write_checkpoint
+from mdlm_core.train.folder import RunFolder, write_config
+from mdlm_core.train.state import collect, named_tensors
 from mdlm_msa.alphabet import ID_OF_STATE, MASK, VOCAB_SIZE
 
 
@@ -79,3 +87,21 @@ class JointLaw(nn.Module):
 def random_laws(columns: int, seed: int = 0) -> np.ndarray:
     """Return laws ``(L, 21)`` of which each gives the gap a share."""
     return np.random.default_rng(seed).dirichlet(np.full(21, 0.5), columns) + 1e-4
+
+
+def write_run(folder: Path, *, length: int = 256) -> Path:
+    """Write a run of a new tiny model, which is a profile, without training it."""
+    catalog = load_catalog()
+    config = resolve(catalog, plugin="msa", tiny=True).config
+    source = catalog.build("dataset", config.data)
+    task = catalog.build("task", config.task, run=config, catalog=catalog)
+    with global_seed(Noise(0)):
+        module = task.build(source)
+    folder.mkdir()
+    place = RunFolder(folder)
+    source.tokenizer.save(place.tokenizer)
+    place.data.write_text(json.dumps({}), encoding="utf-8")
+    tensors = {MODEL: collect(named_tensors(module))}
+    write_checkpoint(place.checkpoints, 1, tensors, {"score": None, "length": length})
+    write_config(place, config, catalog)
+    return folder
