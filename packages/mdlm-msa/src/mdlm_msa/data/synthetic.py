@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mdlm_core.config.schema import require
 from mdlm_core.kernels.noise import Noise
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import GAP, ID_OF_STATE, RESIDUES, Ids, decode
@@ -59,7 +60,16 @@ def synthetic_families(
         noise: decides them.
         rows: the smallest and the largest depth R, the query included.
         columns: the smallest and the largest L.
+
+    Raises:
+        ConfigError: if a family would have fewer than 2 rows or 8 columns.
     """
+    for what, (low, high), least in (("rows", rows, 2), ("columns", columns, 8)):
+        require(
+            least <= low <= high,
+            f"synthetic families cannot have {low} to {high} {what}; the numbers must "
+            f"rise, from {least} on",
+        )
     return [
         _family(f"synthetic-{i:03}", noise.child("family", i), rows, columns)
         for i in range(count)
