@@ -63,6 +63,8 @@ class Measured:
     the two has no gap."""
     nearest: float
     """Identity to the nearest row of reference, the mean over rows."""
+    repeated: float
+    """Share of rows above `LIKE` to a row of reference."""
     nearest_query: float
     """Share of rows above `LIKE` to the query."""
     nearest_known: float | None
@@ -123,6 +125,7 @@ def measure(
     if shown is not None:
         gain = neff(np.vstack([shown, rows])) - neff(shown)
     effective = float(weights[0].sum())
+    near = nearest_identity(rows, reference)
     seen = np.unique(np.vstack([query[None], rows]), axis=0)
     return (
         Measured(
@@ -142,7 +145,8 @@ def measure(
             gap_runs_js=float("nan")
             if empty
             else float(jensen_shannon(*(run / run.sum() for run in runs))),
-            nearest=float(nearest_identity(rows, reference).mean()),
+            nearest=float(near.mean()),
+            repeated=float((near > LIKE).mean()),
             nearest_query=float((identity > LIKE).mean()),
             nearest_known=novel,
             duplicates=float((len(rows) + 1 - len(seen)) / len(rows)),

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mdlm_core.errors import DataError
 from mdlm_msa.alphabet import RESIDUES, STATES, Ids
@@ -58,7 +60,7 @@ def mean_field(
     return couplings
 
 
-def pair_scores(couplings: Array) -> Array:
+def pair_scores(couplings: NDArray[np.floating[Any]]) -> Array:
     """Return how strongly columns are coupled, ``(L, L)``, symmetric, diagonal 0.
 
     In the zero-sum gauge, the Frobenius norm of each block without the gap, less what
@@ -72,7 +74,7 @@ def pair_scores(couplings: Array) -> Array:
     columns = len(couplings)
     norm = np.zeros((columns, columns))
     for i in range(columns):
-        block = couplings[i].transpose(1, 0, 2)  # (L, S, S)
+        block = couplings[i].transpose(1, 0, 2).astype(np.float64)  # (L, S, S)
         block = (
             block
             - block.mean(1, keepdims=True)

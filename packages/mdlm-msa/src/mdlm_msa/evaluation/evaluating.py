@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mdlm_core.errors import DataError
 from mdlm_core.kernels.noise import Noise
@@ -225,10 +224,8 @@ def find_contacts(
     for name, states in sets.items():
         if len(states) < 2:
             continue
-        couplings: NDArray[np.floating[Any]] = (
-            mean_field(states)
-            if method == "mean-field"
-            else fit(states).couplings.astype(np.float64)
+        couplings = (
+            mean_field(states) if method == "mean-field" else fit(states).couplings
         )
         scores[name] = pair_scores(couplings)
         found[name] = precisions(scores[name], structure)

@@ -214,6 +214,7 @@ class HeldOutTable:
                 f"{line.k:>3}  {line.families:>8}  {line.law:<20}  {line.mean:5.3f}  "
                 f"{line.median:6.3f}  {ends}  {gain}".rstrip()
             )
+        shown += [f"left out: {name}: {why}" for name, why in self.left_out.items()]
         return "\n".join(shown)
 
 

@@ -7,6 +7,7 @@ columns, S = 21 symbols, the last of them the gap, C chains.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Potts:
 
     fields: Array
     """h ``(L, S)``."""
-    couplings: NDArray[np.floating]
+    couplings: NDArray[np.floating[Any]]
     """J ``(L, S, L, S)``, float32 or float64."""
 
     def energies(self, states: Ids) -> Array:

@@ -18,7 +18,8 @@ COPIES = 0.2
 RULE = (
     f"pair r (gaps aside) above that of a PSSM by {MARGIN} and by {ERRORS:g} standard "
     f"deviations of its draws; columns nearer to the reference than mutated queries; "
-    f"fewer than {COPIES:.0%} copies"
+    f"fewer than {COPIES:.0%} copies of other rows, the query, known rows or, beyond "
+    f"natural rows, the reference"
 )
 
 
@@ -56,10 +57,16 @@ def verdict(comparison: Comparison) -> Verdict:
             words="the reference is too shallow to say whether they are any good",
             reasons=comparison.notes,
         )
+    if rows.repeated >= lines[NATURAL].repeated + COPIES:
+        reasons.append(
+            f"{rows.repeated:.0%} of the rows are more than {LIKE:.0%} identical to a "
+            f"row of the reference, and {lines[NATURAL].repeated:.0%} of natural ones: "
+            f"they are remembered"
+        )
     if rows.js > lines[MUTATION].js:
         reasons.append(
-            f"their columns are further from the reference (JS {rows.js:.3f} bits) than "
-            f"those of mutated queries ({lines[MUTATION].js:.3f})"
+            f"their columns are further from the reference (JS {rows.js:.3f} bits) "
+            f"than those of mutated queries ({lines[MUTATION].js:.3f})"
         )
     if reasons:
         return _no(reasons)

@@ -1,0 +1,232 @@
+"""The figures of an evaluation, as SVG. They need matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mdlm_core.errors import MissingExtraError
+from mdlm_msa.alphabet import RESIDUES
+
+from .compare import GENERATED
+from .evaluating import BOTH, NATURAL, SHOWN, Evaluation
+from .profile import GAP_STATE, Array, conservation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MISSING = (
+    "no figures: matplotlib is not installed. Try: pip install 'mdlm-msa[plot]', then "
+    "the same command again"
+)
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.hashsalt": "mdlm",
+    "svg.fonttype": "path",
+}
+BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+"""Of Okabe and Ito, 2008: told apart with any colour vision."""
+KINDS = {"DE": RED, "KRH": BLUE, "AVLIMFWYC": "#222222", "STNQ": GREEN, "GP": "#CC79A7"}
+"""Colours of residues: acidic, basic, hydrophobic, polar, and those of turns."""
+LOGO = 240
+"""Columns that the logo shows, at most."""
+LINE = 60
+"""Columns of one line of it."""
+
+
+def available() -> bool:
+    """Return whether matplotlib is installed."""
+    return find_spec("matplotlib") is not None
+
+
+def draw(found: Evaluation) -> dict[str, str]:
+    """Return name -> SVG text of each figure that there is something for.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    if not available():
+        raise MissingExtraError(MISSING)
+    import matplotlib as mpl
+
+    drawn = {}
+    with mpl.rc_context(STYLE):
+        for name, plot in FIGURES.items():
+            figure = plot(found)
+            if figure is not None:
+                text = io.StringIO()
+                figure.savefig(text, format="svg", metadata={"Date": None})
+                drawn[name] = text.getvalue()
+    return drawn
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def logo(found: Evaluation) -> Figure:
+    """Draw the logos of the generated rows and of the reference, one above the other.
+
+    The height of a letter is its share times the conservation of the column.
+    """
+    columns = min(len(found.query), LOGO)
+    lines = -(-columns // LINE)
+    figure = _figure(10.0, 2.6 * lines)
+    axes = figure.subplots(2 * lines, 1, squeeze=False)[:, 0]
+    heights = {name: letters(law) for name, law in found.laws.items()}
+    top = max(float(np.nanmax(h.sum(1))) for h in heights.values()) * 1.05
+    for line in range(lines):
+        part = slice(line * LINE, min((line + 1) * LINE, columns))
+        for place, name in enumerate((GENERATED, NATURAL)):
+            axis = axes[2 * line + place]
+            _stack(axis, heights[name][part], part.start)
+            axis.set(xlim=(part.start + 0.5, part.start + LINE + 0.5), ylim=(0, top))
+            axis.set_ylabel(name if lines < 3 else name[:4])
+            if place == 0:
+                axis.tick_params(labelbottom=False)
+    axes[-1].set_xlabel("column")
+    figure.suptitle("Sequence logos, bits")
+    return figure
+
+
+def letters(law: Array) -> Array:
+    """Return the heights ``(L, 20)`` of letters in bits; 0 in a column of gaps."""
+    residues = law[:, :GAP_STATE]
+    share = residues / np.maximum(residues.sum(1, keepdims=True), 1e-300)
+    heights: Array = share * np.nan_to_num(conservation(law))[:, None]
+    return heights
+
+
+def _stack(axis: Axes, heights: Array, start: int) -> None:
+    """Draw stacks of letters, the tallest on top."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.textpath import TextPath
+    from matplotlib.transforms import Affine2D
+
+    for column, values in enumerate(heights, start=start + 1):
+        bottom = 0.0
+        for state in np.argsort(values):
+            height = float(values[state])
+            if height > 0.02:
+                letter = RESIDUES[state]
+                path = TextPath((0, 0), letter, size=1)
+                box = path.get_extents()
+                place = (
+                    Affine2D()
+                    .translate(-box.x0, -box.y0)
+                    .scale(0.9 / box.width, height / box.height)
+                    .translate(column - 0.45, bottom)
+                )
+                color = next(c for kind, c in KINDS.items() if letter in kind)
+                axis.add_patch(PathPatch(place.transform_path(path), color=color, lw=0))
+            bottom += height
+
+
+def conserved(found: Evaluation) -> Figure | None:
+    """Draw the conservation of columns in both, and how far their laws are apart."""
+    profile = found.comparison.profile
+    if profile is None:
+        return None
+    figure = _figure(10.0, 4.0)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    columns = np.arange(1, len(profile.columns) + 1)
+    for values, name, color in zip(
+        profile.conserved, (GENERATED, NATURAL), (BLUE, GREY), strict=True
+    ):
+        above.plot(columns, values, color=color, label=name, linewidth=1.2)
+    above.legend(loc="upper right", ncols=2)
+    rho = f"{profile.rho:.2f}" if np.isfinite(profile.rho) else "not defined"
+    above.set(ylabel="conservation, bits", title=f"Columns: rank correlation {rho}")
+    above.set_ylim(bottom=0)
+    below.bar(columns, profile.columns, width=1.0, color=RED, linewidth=0)
+    below.axhline(profile.js, color="black", linewidth=0.8, linestyle="--")
+    below.set(ylabel="JS, bits", xlabel="column", xlim=(0.5, len(columns) + 0.5))
+    below.text(
+        0.995,
+        0.92,
+        f"mean {profile.js:.3f}",
+        transform=below.transAxes,
+        ha="right",
+        va="top",
+    )
+    return figure
+
+
+def halves(found: Evaluation) -> tuple[str, str]:
+    """Return which rows stand below and above the diagonal of the contact map."""
+    names = [] if found.contacts is None else list(found.contacts.scores)
+    low = next((name for name in (SHOWN, NATURAL) if name in names), "")
+    high = next((name for name in (BOTH, GENERATED) if name in names), "")
+    return low, high
+
+
+def contacts(found: Evaluation) -> Figure | None:
+    """Draw the strongest couplings of two sets of rows over the contacts."""
+    if found.contacts is None:
+        return None
+    distances = found.contacts.structure.distances
+    columns = len(distances)
+    figure = _figure(6.4, 6.4)
+    axes = figure.add_subplot()
+    with np.errstate(invalid="ignore"):
+        i, j = np.nonzero(distances < 8.0)
+    far = np.abs(i - j) >= 6
+    size = max(2.0, min(18.0, 2500.0 / columns))
+    axes.scatter(j[far] + 1, i[far] + 1, s=size, marker="s", color="#D9D9D9", lw=0)
+    for name, upper in zip(halves(found), (False, True), strict=True):
+        if not name:
+            continue
+        a, b = np.triu_indices(columns, 6)
+        known = np.isfinite(distances[a, b])
+        a, b = a[known], b[known]
+        best = np.argsort(-found.contacts.scores[name][a, b], kind="stable")[:columns]
+        a, b = a[best] + 1, b[best] + 1
+        right = distances[a - 1, b - 1] < 8.0
+        x, y = (b, a) if upper else (a, b)
+        color = BLUE if upper else GREEN
+        axes.scatter(
+            x,
+            y,
+            s=size,
+            edgecolors=color,
+            lw=0.8,
+            facecolors=[color if r else "none" for r in right],
+        )
+        value = found.contacts.precisions[name]["P@L |i-j|>=6"]
+        place = (0.98, 0.98) if upper else (0.02, 0.02)
+        axes.text(
+            *place,
+            f"{name}: P@L {value:.2f}",
+            transform=axes.transAxes,
+            ha="right" if upper else "left",
+            va="top" if upper else "bottom",
+            color=color,
+        )
+    axes.plot([1, columns], [1, columns], color=GREY, linewidth=0.6)
+    axes.set(
+        xlabel="column",
+        ylabel="column",
+        xlim=(0.5, columns + 0.5),
+        ylim=(columns + 0.5, 0.5),
+        title="Contacts",
+        aspect="equal",
+    )
+    return figure
+
+
+FIGURES: dict[str, Callable[[Evaluation], Figure | None]] = {
+    "logo": logo,
+    "conservation": conserved,
+    "contacts": contacts,
+}

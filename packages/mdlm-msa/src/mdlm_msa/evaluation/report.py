@@ -1,0 +1,297 @@
+"""The report of an evaluation: lines for a terminal, JSON, and a page in HTML."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from mdlm_core.cache import write_atomic
+from mdlm_core.errors import UsageError
+
+from . import figures
+from .compare import Measured
+from .evaluating import Evaluation
+
+COLUMNS: dict[str, str] = {
+    "JS": "bits, mean over columns of the Jensen-Shannon divergence to the reference",
+    "JS 90": "its 90th percentile",
+    "rho": "rank correlation of the conservation of columns",
+    "pair r": "correlation of pair statistics, the gap being a symbol",
+    "without gaps": "the same over rows that have a residue in both columns",
+    "Neff/n": "effective rows (80 % identity over all columns) for each row",
+    "identity": "to the query, over columns where both have a residue; mean",
+    "nearest": "identity to the nearest row of reference; mean",
+    "gap error": "share of gaps, less that of the reference",
+    "gap runs": "bits, Jensen-Shannon divergence of the lengths of runs of gaps",
+    "copies": f"share above {0.95:.0%} identity to the query, or repeated",
+}
+CAPTIONS = {
+    "logo": "Height of a stack: conservation in bits; of a letter: its share. Above: "
+    "generated rows; below: reference.{cut}",
+    "conservation": "Conservation of columns in both; divergence of their laws.",
+    "contacts": "Grey: contacts of the structure (C-beta below 8 Å). Dots: the L pairs "
+    "with the strongest couplings at |i - j| of at least 6, filled if in contact; "
+    "below the diagonal {low}, above it {high}.",
+}
+STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
+       max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; font-size: 0.9rem; }
+th, td { text-align: left; padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums;
+             white-space: nowrap; }
+.verdict { border-left: 4px solid #0072B2; padding: 0.4rem 1rem; background: #f4f7fa; }
+figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; }
+figcaption, .note { color: #666; font-size: 0.85rem; }
+.wide { overflow-x: auto; }
+""".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was written."""
+
+    card: Path
+    page: Path
+    note: str = ""
+    """What is missing, and how to get it; empty if nothing is."""
+
+
+def cells(line: Measured) -> list[str]:
+    """Return one set of rows as the cells of the table, in the order of `COLUMNS`."""
+    copies = max(line.duplicates, line.nearest_query)
+    return [
+        f"{line.js:.3f}",
+        f"{line.js_90:.3f}",
+        _number(line.rho, 2),
+        _number(line.pair_r, 2),
+        _number(line.residue_r, 2),
+        f"{line.neff_share:.3f}",
+        f"{line.identity_mean:.2f}",
+        f"{line.nearest:.2f}",
+        f"{line.gap_error:+.2f}",
+        _number(line.gap_runs_js, 3),
+        f"{copies:.0%}",
+    ]
+
+
+def text(found: Evaluation) -> str:
+    """Return lines for people."""
+    comparison = found.comparison
+    width = max(len(name) for name in comparison.lines)
+    lines = [f"{'':<{width}}  " + "  ".join(COLUMNS)]
+    for name, line in comparison.lines.items():
+        row = [
+            cell.rjust(len(head))
+            for cell, head in zip(cells(line), COLUMNS, strict=True)
+        ]
+        lines.append(f"{name:<{width}}  " + "  ".join(row))
+    lines += [
+        "",
+        f"{comparison.count} rows of each kind, against {comparison.reference} rows",
+    ]
+    lines += comparison.notes
+    lines += [line for _, line in _facts(found)]
+    if found.contacts is not None:
+        lines += ["", *_contact_lines(found)]
+    if found.held_out is not None:
+        lines += ["", "bits per residue of held-out rows of the reference, gaps given"]
+        lines += [found.held_out.text()]
+    lines += ["", f"{found.verdict.words}:"]
+    lines += [f"  {reason}" for reason in found.verdict.reasons]
+    return "\n".join(lines)
+
+
+def write(found: Evaluation, folder: Path, *, title: str = "Evaluation") -> Report:
+    """Write `evaluation.json` and `evaluation.html` into a folder.
+
+    Without matplotlib the page has no figures and says so.
+
+    Args:
+        found: the evaluation.
+        folder: made if it is not there.
+        title: the heading of the page.
+
+    Raises:
+        UsageError: if the folder cannot be written.
+    """
+    drawn, note = {}, figures.MISSING
+    if figures.available():
+        drawn, note = figures.draw(found), ""
+    report = Report(folder / "evaluation.json", folder / "evaluation.html", note)
+    card = json.dumps(found.card(), indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(report.card, (card + "\n").encode(errors="replace"))
+        page = render(found, drawn, title=title, note=note)
+        write_atomic(report.page, page.encode(errors="replace"))
+    except OSError as error:
+        raise UsageError(f"the report cannot be written to '{folder}': {error}") from (
+            error
+        )
+    return report
+
+
+def render(
+    found: Evaluation,
+    drawn: Mapping[str, str],
+    *,
+    title: str = "Evaluation",
+    note: str = "",
+) -> str:
+    """Return the page, which needs no other file.
+
+    Args:
+        found: the evaluation.
+        drawn: name -> SVG text of figures.
+        title: its heading.
+        note: a line on what is missing.
+    """
+    verdict = found.verdict
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict.reasons)
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<div class="verdict"><b>{escape(verdict.words.capitalize())}</b>'
+        f'<ul>{reasons}</ul><span class="note">The rule: {escape(verdict.rule)}.</span>'
+        f"</div>",
+        "<h2>Beside rows that need no model</h2>",
+        _table(
+            ("rows", *COLUMNS),
+            [(name, *cells(line)) for name, line in found.comparison.lines.items()],
+        ),
+        f'<p class="note">{found.comparison.count:,} rows of each kind, against '
+        f"{found.comparison.reference:,} rows of the reference. "
+        + escape("; ".join(f"{name}: {told}" for name, told in COLUMNS.items()))
+        + ".</p>",
+    ]
+    parts += [f'<p class="note">{escape(n)}.</p>' for n in found.comparison.notes]
+    if found.contacts is not None:
+        contacts = found.contacts
+        heads = list(next(iter(contacts.precisions.values()), {}))
+        rows = [
+            (name, f"{contacts.rows[name]:,}", *(_number(v[h], 2) for h in heads))
+            for name, v in contacts.precisions.items()
+        ]
+        chance = [_number(contacts.random[s], 2) for s in (6, 6, 24, 24)]
+        rows.append(("pairs at random", "", *chance[: len(heads)]))
+        parts += [
+            f"<h2>Contacts by {contacts.method} couplings</h2>",
+            _table(("rows", "number", *heads), rows),
+        ]
+    if found.held_out is not None:
+        parts += ["<h2>Bits per residue of held-out rows, gaps given</h2>"]
+        parts.append(_held_out(found))
+    if drawn or note:
+        parts.append("<h2>Figures</h2>")
+    if note:
+        parts.append(f'<p class="note">{escape(note)}</p>')
+    parts += [_image(_caption(name, found), svg) for name, svg in drawn.items()]
+    parts += [
+        "<h2>What was evaluated</h2>",
+        _table(("fact", "value"), [(name, str(v)) for name, v in found.facts.items()]),
+    ]
+    return (
+        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _facts(found: Evaluation) -> list[tuple[str, str]]:
+    line = found.comparison.lines["generated"]
+    low, middle, high = line.identity
+    covered = line.coverage
+    told = [
+        (
+            "identity",
+            f"identity to the query: quartiles {low:.2f}, {middle:.2f}, {high:.2f}; "
+            f"coverage {covered[0]:.2f}, {covered[1]:.2f}, {covered[2]:.2f}",
+        )
+    ]
+    if line.neff_gain is not None:
+        told.append(
+            ("gain", f"they add {line.neff_gain:.1f} effective rows to those shown")
+        )
+    if line.nearest_known is not None:
+        told.append(
+            (
+                "known",
+                f"{line.nearest_known:.0%} are more than 95% identical to a row that "
+                f"the model knew",
+            )
+        )
+    return told
+
+
+def _contact_lines(found: Evaluation) -> list[str]:
+    contacts = found.contacts
+    assert contacts is not None
+    lines = [f"precision of contacts, {contacts.method} couplings"]
+    for name, values in contacts.precisions.items():
+        shown = ", ".join(f"{key} {_number(v, 2)}" for key, v in values.items())
+        lines.append(f"  {name} ({contacts.rows[name]:,} rows): {shown}")
+    chance = ", ".join(
+        f"{_number(v, 2)} at |i-j|>={s}" for s, v in contacts.random.items()
+    )
+    return [*lines, f"  pairs at random: {chance}"]
+
+
+def _held_out(found: Evaluation) -> str:
+    assert found.held_out is not None
+    rows = []
+    for line in found.held_out.lines():
+        less = "" if line.gain is None else f"{line.gain:+.3f}"
+        rows.append((str(line.k), line.law, f"{line.mean:.3f}", less))
+    return _table(("shown rows", "law", "bits per residue", "less the model"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; all but the first column are numbers, unless they are not."""
+    body = [list(row) for row in rows]
+
+    def numeric(column: int) -> bool:
+        found = [row[column] for row in body]
+        return all(not cell or cell[0] in "+-–0123456789" for cell in found)
+
+    kinds = [' class="n"' if numeric(c) else "" for c in range(len(head))]
+    lines = [
+        "".join(f"<th{k}>{escape(h)}</th>" for k, h in zip(kinds, head, strict=True))
+    ]
+    for row in body:
+        lines.append(
+            "".join(f"<td{k}>{escape(x)}</td>" for k, x in zip(kinds, row, strict=True))
+        )
+    table = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="wide"><table>\n{table}\n</table></div>'
+
+
+def _caption(name: str, found: Evaluation) -> str:
+    """Return what stands below a figure."""
+    cut = ""
+    if name == "logo" and len(found.query) > figures.LOGO:
+        cut = f" The first {figures.LOGO} of {len(found.query)} columns."
+    low, high = figures.halves(found)
+    return CAPTIONS[name].format(cut=cut, low=low, high=high)
+
+
+def _image(caption: str, svg: str) -> str:
+    data = base64.b64encode(svg.encode()).decode()
+    return (
+        f'<figure><img alt="{escape(caption)}" '
+        f'src="data:image/svg+xml;base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if np.isfinite(value) else "–"
