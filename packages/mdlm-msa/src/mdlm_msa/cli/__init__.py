@@ -8,6 +8,7 @@ from .align import align
 from .chat import chat
 from .check import check
 from .convert import convert
+from .eval import evaluate
 from .filter import filter_
 from .generate import generate
 from .inpaint import inpaint
@@ -41,3 +42,4 @@ app.command("inspect")(inspect)
 app.command("check")(check)
 app.command("prefer")(prefer)
 app.command("align")(align)
+app.command("eval")(evaluate)
