@@ -25,6 +25,13 @@ _WHERE = {
     "write_alignment": "formats.writing",
     "write_alignments": "formats.writing",
     "ProteinDiT": "nn.protein_dit",
+    "Numbering": "scoring.variants",
+    "Target": "scoring.rows",
+    "laws_alone": "scoring.rows",
+    "read_variants": "scoring.variant_file",
+    "row_bits": "scoring.residues",
+    "score_rows": "scoring.rows",
+    "score_variants": "scoring.effects",
 }
 """Which module each public name is in."""
 
