@@ -115,6 +115,11 @@ class TaskSpec(ComponentSpec):
     kind: ClassVar[str] = "task"
 
     modality: tuple[str, ...] = ("text",)
+    next_steps: tuple[str, ...] = (
+        "mdlm sample {run} --num 4",
+        "mdlm evaluate {run}",
+    )
+    """Commands to go on with after training; ``{run}`` is the run folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -83,6 +83,10 @@ def mdlm_tasks() -> Iterable[TaskSpec]:
     yield TaskSpec(
         name="msa",
         summary="Learn to restore the rows of alignments, in bits per residue.",
+        next_steps=(
+            "mdlm msa generate QUERY.fasta --model {run} --rows 32 --out new.a3m",
+            "mdlm msa score ROWS.a3m --model {run}",
+        ),
         factory=Ref("mdlm_msa.task:build"),
         config=Ref(f"{_CONFIG}:MSAConfig"),
         tiny={"eval_draws": 2, "eval_rows": 4, "sample_count": 1},

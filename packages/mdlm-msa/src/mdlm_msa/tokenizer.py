@@ -115,13 +115,6 @@ class AlignmentTokenizer:
             + ("" if near else ", ".join(_COMMANDS))
         )
 
-    def token_bytes(self) -> list[int]:
-        """Return ``(V,)``: the bytes of text behind each id."""
-        return [
-            len(token) if 1 <= i <= GAP or i == SEPARATOR else 0
-            for i, token in enumerate(TOKENS)
-        ]
-
     def save(self, folder: Path) -> None:
         """Write what `mdlm_core.data.tokenizers.load_tokenizer` needs."""
         save_definition(folder, kind=KIND, name=self.name)

@@ -10,6 +10,7 @@ import typer
 from mdlm_core.catalog import Catalog
 from mdlm_core.config import RunConfig, to_yaml
 from mdlm_core.errors import UsageError
+from mdlm_core.specs import TaskSpec
 
 from .options import (
     Configs,
@@ -83,7 +84,9 @@ def train(
         catalog=catalog,
         verbose=True,
     )
-    _report(outcome, config)
+    task = catalog.get("task", config.task.name)
+    assert isinstance(task, TaskSpec)
+    _report(outcome, config, task.next_steps)
 
 
 def _recorded(out: Path) -> Path:
@@ -116,7 +119,9 @@ def _twice(outcome: Outcome, config: RunConfig) -> str:
     return f"train.steps={2 * outcome.steps}"
 
 
-def _report(outcome: Outcome, config: RunConfig) -> None:
+def _report(
+    outcome: Outcome, config: RunConfig, next_steps: tuple[str, ...]
+) -> None:
     """Say how a run ended, and what can be done next."""
     from accelerate import PartialState
 
@@ -137,10 +142,10 @@ def _report(outcome: Outcome, config: RunConfig) -> None:
             if outcome.held_out:
                 print(f"--- after {outcome.step} steps ---")
                 print(held_out_text(outcome.held_out))
+            print("next:")
+            for command in next_steps:
+                print("  " + command.replace("{run}", str(outcome.folder)))
             print(
-                f"next:\n"
-                f"  mdlm sample {outcome.folder} --num 4\n"
-                f"  mdlm evaluate {outcome.folder}\n"
                 f"  mdlm train --out {outcome.folder} --resume "
                 f"--set {_twice(outcome, config)}"
             )

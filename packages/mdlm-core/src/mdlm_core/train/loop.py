@@ -289,6 +289,7 @@ def held_out_text(numbers: dict[str, float]) -> str:
         numbers = {name: n for name, n in numbers.items() if name != "loss"}
     for name, unit in (
         ("bits_per_byte", "bits/byte"),
+        ("bits_per_residue", "bits/residue"),
         ("nats_per_token", "nats/token"),
         ("loss", "nats/token"),
         ("log_loss", "log-loss"),

@@ -111,8 +111,9 @@ def describe(numbers: Mapping[str, float]) -> str:
     parts = []
     if "loss" in numbers:
         parts.append(f"loss {numbers['loss']:.3f}")
-    if "bits_per_byte" in numbers:
-        parts.append(f"held out {numbers['bits_per_byte']:.3f} bits/byte")
+    for unit in ("byte", "residue"):
+        if (name := f"bits_per_{unit}") in numbers:
+            parts.append(f"held out {numbers[name]:.3f} bits/{unit}")
     if "tokens_per_second" in numbers:
         parts.append(f"{numbers['tokens_per_second']:,.0f} tokens/s")
     return "  ".join(parts)

@@ -15,6 +15,7 @@ from .inpaint import inpaint
 from .inspect import inspect
 from .prefer import prefer
 from .score import score
+from .train import train
 
 __all__ = ["app"]
 
@@ -31,6 +32,7 @@ def group() -> None:
     """Protein alignments: generate, inpaint, score, train, align, evaluate."""
 
 
+app.command("train")(train)
 app.command("score")(score)
 app.command("generate")(generate)
 app.command("inpaint")(inpaint)

@@ -21,13 +21,14 @@ S = 21 states, the gap among them.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mdlm_msa.alphabet import STATE_OF, STATES
 from mdlm_msa import substitution
+from mdlm_msa.alphabet import STATE_OF, STATES
 
 GAP_RATE = 0.08
 """Chance of a gap where nothing is known, or a residue is, at the start."""
@@ -66,7 +67,8 @@ class Profile(nn.Module):
         background, substitution = start()
         self.background = nn.Parameter(background.log())
         self.substitution = nn.Parameter(substitution.log())
-        self.log_beta = nn.Parameter(torch.tensor(pseudocount).log() / _FASTER)
+        self.log_beta = nn.Parameter(torch.zeros(()))
+        self.set_pseudocount(pseudocount)
         self.log_kappa = nn.Parameter(torch.tensor(KAPPA).log() / _FASTER)
         self.column_law: nn.Parameter | None = None
         """``(C - 1, S)`` logits."""
@@ -75,6 +77,11 @@ class Profile(nn.Module):
             self.column_law = nn.Parameter(laws)
         table = torch.from_numpy(STATE_OF).long()
         self.register_buffer("state_of", table.clamp(max=STATES), persistent=False)
+
+    def set_pseudocount(self, beta: float) -> None:
+        """Set beta."""
+        with torch.no_grad():
+            self.log_beta.fill_(math.log(beta) / _FASTER)
 
     def forward(self, tokens: Tensor, positions: Tensor, unseen: Tensor) -> Laws:
         """Return the law of every position.

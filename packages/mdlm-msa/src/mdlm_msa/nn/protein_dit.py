@@ -76,7 +76,7 @@ class ProteinDiT(DiT):
         return torch.cat([states, laws.log_prob.to(states.dtype)], -1)
 
     def set_columns(self, laws: Tensor) -> None:
-        """Start the priors of a family's columns.
+        """Start the priors of a family's columns, and how much they count.
 
         Args:
             laws: ``(C, S)`` positive frequencies in each column.
@@ -85,13 +85,14 @@ class ProteinDiT(DiT):
             UsageError: if this is no model of a family of C columns.
         """
         law = None if self.profile is None else self.profile.column_law
-        if law is None or law.shape != laws.shape:
+        if self.profile is None or law is None or law.shape != laws.shape:
             raise UsageError(
                 f"{len(laws)} columns were given to a model of "
                 f"{self.config.columns}; set model.columns={len(laws)}"
             )
         with torch.no_grad():
             law.copy_(laws.log())
+            self.profile.set_pseudocount(self.config.pseudocount)
 
     def _unseen(self, batch: Batch) -> Tensor:
         return batch.pad | (batch.tokens == self.mask_id)

@@ -1,0 +1,170 @@
+"""``mdlm msa train``: learn from alignments; the result is a run folder."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdlm_core.cli.options import (
+    Configs,
+    Device,
+    DryRun,
+    DumpConfig,
+    Imports,
+    Out,
+    Resume,
+    Seed,
+    Sets,
+    Tiny,
+)
+from mdlm_core.cli.train import train as run_training
+from mdlm_core.errors import UsageError
+
+_OF_FAMILIES = ("columns", "pseudocount")
+"""Settings that a model of one family has for itself."""
+
+
+class Size(StrEnum):
+    """Presets of models of any family."""
+
+    nano = "nano"
+    small = "small"
+    base = "base"
+    large = "large"
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="FILES",
+            help="A file, a folder, a glob, several with commas: a3m, FASTA, "
+            "Stockholm, OpenProteinSet folders. Default: synthetic families.",
+        ),
+    ] = None,
+    out: Out = None,
+    size: Annotated[Size, typer.Option(help="How large the model is.")] = Size.nano,
+    begin: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN", help="A run whose weights to begin with."
+        ),
+    ] = None,
+    family: Annotated[
+        bool,
+        typer.Option(
+            "--family",
+            help="A model of the one family in --data: every column has a prior of "
+            "its own.",
+        ),
+    ] = False,
+    hold_out: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Families that are held out whole."),
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(metavar="L", help="Tokens of a canvas.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Optimiser steps.")
+    ] = None,
+    configs: Configs = None,
+    sets: Sets = None,
+    imports: Imports = None,
+    tiny: Tiny = False,
+    seed: Seed = None,
+    resume: Resume = False,
+    device: Device = None,
+    dry_run: DryRun = False,
+    dump_config: DumpConfig = False,
+) -> None:
+    """Learn to restore the rows of alignments.
+
+    The settings are those of 'mdlm train --plugin msa', and --set wins over the other
+    options. With --from and --family a model of any family becomes one of a single
+    family, in minutes on a CPU. The same command with --resume goes on where it
+    stopped.
+    """
+    if resume:
+        chosen: list[str] = []
+        preset = None
+    else:
+        preset = "msa/family" if family else f"msa/{size.value}"
+        chosen = _chosen(data, begin, hold_out)
+        if family:
+            chosen += _of_family(data, sets)
+        if begin is not None:
+            chosen += _of_model(begin, imports)
+    for path, value in (("data.length", length), ("train.steps", steps)):
+        if value is not None:
+            chosen.append(_set(path, value))
+    run_training(
+        preset=preset,
+        configs=configs,
+        sets=[*chosen, *(sets or ())],
+        imports=imports,
+        tiny=tiny,
+        seed=seed,
+        out=out,
+        resume=resume,
+        device=device,
+        dry_run=dry_run,
+        dump_config=dump_config,
+    )
+
+
+def _chosen(data: str | None, begin: Path | None, hold_out: str | None) -> list[str]:
+    """Return the settings that the options stand for."""
+    chosen = []
+    if data is not None:
+        chosen.append(_set("data.path", data))
+    if begin is not None:
+        chosen.append(_set("task.warm_start", str(begin.expanduser().resolve())))
+    if hold_out is not None:
+        names = [name.strip() for name in hold_out.split(",") if name.strip()]
+        chosen.append(_set("data.hold_out", names))
+    return chosen
+
+
+def _of_family(data: str | None, sets: list[str] | None) -> list[str]:
+    """Return the settings of a model of the one alignment in a file."""
+    if data is None:
+        raise UsageError("--family learns one alignment: say which with --data FILE")
+    from mdlm_msa.formats.reading import read_alignment
+    from mdlm_msa.layout import size
+
+    columns = read_alignment(Path(data).expanduser()).length
+    least = size(3, columns)
+    given = [s for s in sets or () if s.startswith("data.length=")]
+    chosen = [_set("model.columns", columns)]
+    if not given and least > 1024:
+        chosen.append(_set("data.length", least))
+    return chosen
+
+
+def _of_model(run: Path, imports: list[str] | None) -> list[str]:
+    """Return the settings of the model of a run, but for its columns."""
+    from dataclasses import fields
+    from typing import Any
+
+    from mdlm_core.catalog import load_catalog
+    from mdlm_core.config import read_run
+
+    model: Any = read_run(run.expanduser(), load_catalog(*(imports or ()))).model
+    return [
+        _set("model.name", model.name),
+        *(
+            _set(f"model.{field.name}", getattr(model.config, field.name))
+            for field in fields(model.config)
+            if field.name not in _OF_FAMILIES
+        ),
+    ]
+
+
+def _set(path: str, value: object) -> str:
+    return f"{path}={json.dumps(value)}"
