@@ -274,8 +274,8 @@ def _draw(
                     canvas=number,
                     place=place,
                     nfe=int(passes[index]),
-                    identity=float(verdict.identity[place]),
-                    nearest=float(verdict.nearest[place]),
+                    identity=round(float(verdict.identity[place]), 6),
+                    nearest=round(float(verdict.nearest[place]), 6),
                 )
             )
 

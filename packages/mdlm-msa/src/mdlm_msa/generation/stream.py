@@ -85,7 +85,7 @@ class CanvasView:
         tenth = 10 - -(-10 * left // self._first)
         if tenth > self._said:
             self._said = tenth
-            print(f"step {step}: {tenth}0 % written", file=self._file)
+            print(f"step {step}: {10 * tenth} % written", file=self._file)
 
     def __enter__(self) -> CanvasView:
         if self.active:

@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from mdlm_core.kernels.noise import Noise
+from mdlm_msa.evaluation.compare import GENERATED, LEAST, beside_baselines
+from mdlm_msa.evaluation.generators import MUTATION, NATURAL, PSSM
+from mdlm_msa.evaluation.verdict import verdict
 from mdlm_msa.weights import neff
 
 from .generate import Generated
 
-DEEP = 20
-"""Homologues in the input from which on column statistics are compared."""
 _COPY = 0.95
 
 
 def measure(found: Generated) -> dict[str, Any]:
-    """Return the numbers by name; those that need a deep input are left out without.
+    """Return the numbers by name, and a verdict.
 
     Identity is over columns where both rows have a residue; Neff is the sum of sequence
     weights at 80 % identity over all columns.
@@ -49,13 +51,38 @@ def measure(found: Generated) -> dict[str, Any]:
     residues = sum(row.residues for row in found.rows)
     if residues and np.isfinite(nats).all():
         numbers["bits_per_residue"] = float(nats.sum() / residues / np.log(2))
-    if len(source) > DEEP:
-        from mdlm_msa.evaluation.profile import compare
+    return numbers | _beside(found)
 
-        numbers["gaps_input"] = float((source[1:] == 20).mean())
-        difference = compare(new, source[1:])
-        numbers["js"] = difference.js
-        numbers["conservation_rho"] = difference.rho
+
+def _beside(found: Generated) -> dict[str, Any]:
+    """Return how the rows compare with natural rows that the model was not shown."""
+    source, new = found.source.states, found.alignment.states[1:]
+    seen = sorted({row for rows in found.shown.values() for row in rows})
+    unseen = np.setdiff1d(np.arange(1, len(source)), seen)
+    if len(unseen) < LEAST:
+        return {
+            "verdict": f"too few natural rows to compare with: {len(unseen)} that the "
+            f"model was not shown, and {LEAST} are needed"
+        }
+    comparison = beside_baselines(
+        new,
+        source[unseen],
+        source[0],
+        Noise(found.config.seed).child("summary"),
+        known=source[seen],
+        shown=source[[0, *seen]],
+    )
+    said = verdict(comparison)
+    numbers: dict[str, Any] = {
+        f"{name}_{key}": getattr(line, key)
+        for name, line in comparison.lines.items()
+        for key in ("js", "rho", "pair_r", "residue_r", "gap_error")
+    }
+    numbers["unseen"] = len(unseen)
+    numbers["verdict"] = said.words
+    numbers["better_than_pssm"] = said.better
+    numbers["reasons"] = list(said.reasons)
+    numbers["rule"] = said.rule
     return numbers
 
 
@@ -73,17 +100,20 @@ def describe(numbers: dict[str, Any]) -> list[str]:
         f"{_COPY:.0%}: {numbers['copies']:.0%} of the rows",
     ]
     gaps = f"gaps {numbers['gaps']:.0%}"
-    if "gaps_input" in numbers:
-        gaps += f" (input {numbers['gaps_input']:.0%})"
     if "bits_per_residue" in numbers:
         gaps += (
-            f"; the model finds them likely to {numbers['bits_per_residue']:.2f} bits "
-            f"per residue"
+            f"; the model finds the rows likely to {numbers['bits_per_residue']:.2f} "
+            f"bits per residue, each given what it was shown"
         )
     lines.append(gaps)
-    if "js" in numbers:
-        lines.append(
-            f"columns differ from the input's by {numbers['js']:.3f} bits "
-            f"(Jensen-Shannon; rows of one family about 0.03, copies of the query 0.6)"
-        )
-    return lines
+    if "unseen" in numbers:
+        kinds = (GENERATED, NATURAL, PSSM, MUTATION)
+        for what, key in (("columns, JS in bits", "js"), ("pair r", "pair_r")):
+            told = ", ".join(
+                f"{kind} {numbers[f'{kind}_{key}']:.3f}"
+                for kind in kinds
+                if f"{kind}_{key}" in numbers
+            )
+            lines.append(f"against {numbers['unseen']} rows not shown, {what}: {told}")
+    lines.append(numbers["verdict"])
+    return lines + [f"  {reason}" for reason in numbers.get("reasons", ())]
