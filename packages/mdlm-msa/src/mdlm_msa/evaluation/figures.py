@@ -110,17 +110,19 @@ def letters(law: Array) -> Array:
 
 def _stack(axis: Axes, heights: Array, start: int) -> None:
     """Draw stacks of letters, the tallest on top."""
+    from matplotlib.font_manager import FontProperties
     from matplotlib.patches import PathPatch
     from matplotlib.textpath import TextPath
     from matplotlib.transforms import Affine2D
 
+    font = FontProperties(family="DejaVu Sans Mono", weight="bold")  # I has serifs
     for column, values in enumerate(heights, start=start + 1):
         bottom = 0.0
         for state in np.argsort(values):
             height = float(values[state])
             if height > 0.02:
                 letter = RESIDUES[state]
-                path = TextPath((0, 0), letter, size=1)
+                path = TextPath((0, 0), letter, size=1, prop=font)
                 box = path.get_extents()
                 place = (
                     Affine2D()
@@ -204,13 +206,12 @@ def contacts(found: Evaluation) -> Figure | None:
             facecolors=[color if r else "none" for r in right],
         )
         value = found.contacts.precisions[name]["P@L |i-j|>=6"]
-        place = (0.98, 0.98) if upper else (0.02, 0.02)
         axes.text(
-            *place,
-            f"{name}: P@L {value:.2f}",
+            1.0 if upper else 0.0,
+            1.01,
+            f"{'above' if upper else 'below'}: {name}, P@L {value:.2f}",
             transform=axes.transAxes,
             ha="right" if upper else "left",
-            va="top" if upper else "bottom",
             color=color,
         )
     axes.plot([1, columns], [1, columns], color=GREY, linewidth=0.6)
@@ -219,7 +220,6 @@ def contacts(found: Evaluation) -> Figure | None:
         ylabel="column",
         xlim=(0.5, columns + 0.5),
         ylim=(columns + 0.5, 0.5),
-        title="Contacts",
         aspect="equal",
     )
     return figure

@@ -22,6 +22,9 @@ RULE = (
     f"natural rows, the reference"
 )
 
+NO_BETTER = "this augmentation looks no better than a PSSM"
+COPIED = "these rows are copies, and tell a folding run nothing new"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -42,7 +45,7 @@ def verdict(comparison: Comparison) -> Verdict:
     """
     lines = comparison.lines
     rows = lines[GENERATED]
-    reasons = []
+    reasons: list[str] = []
     copied = max(rows.duplicates, rows.nearest_query, rows.nearest_known or 0.0)
     if copied >= COPIES:
         reasons.append(
@@ -51,7 +54,7 @@ def verdict(comparison: Comparison) -> Verdict:
         )
     if PSSM not in lines:
         if reasons:
-            return _no(reasons)
+            return _no(reasons, COPIED)
         return Verdict(
             better=None,
             words="the reference is too shallow to say whether they are any good",
@@ -63,6 +66,8 @@ def verdict(comparison: Comparison) -> Verdict:
             f"row of the reference, and {lines[NATURAL].repeated:.0%} of natural ones: "
             f"they are remembered"
         )
+    if reasons:
+        return _no(reasons, COPIED)
     if rows.js > lines[MUTATION].js:
         reasons.append(
             f"their columns are further from the reference (JS {rows.js:.3f} bits) "
@@ -91,9 +96,5 @@ def verdict(comparison: Comparison) -> Verdict:
     return Verdict(better=True, words=words, reasons=(stands,))
 
 
-def _no(reasons: list[str]) -> Verdict:
-    return Verdict(
-        better=False,
-        words="this augmentation looks no better than a PSSM",
-        reasons=tuple(reasons),
-    )
+def _no(reasons: list[str], words: str = NO_BETTER) -> Verdict:
+    return Verdict(better=False, words=words, reasons=tuple(reasons))
