@@ -239,10 +239,7 @@ def _rows(values: Any, columns: int, what: str) -> Ids:
 def _letters(value: Any, what: str) -> Ids:
     if not isinstance(value, str) or not value:
         raise DataError(f"{what} is {value!r}; it must be a row of letters")
-    try:
-        ids = encode(value.encode("ascii"))
-    except UnicodeEncodeError:
-        ids = encode("?")
+    ids = encode(value.encode("ascii", "replace"))
     if (strange := np.flatnonzero(ids == 255)).size:
         place = int(strange[0])
         raise DataError(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import numpy as np
@@ -59,6 +59,8 @@ class Judge:
     """Weight of the share of rows that repeat."""
     gaps: float = 1.0
     """Weight of the difference of the gap rates."""
+    weights: Array = field(init=False)
+    """``(H,)`` of the held-out homologues; see `weights.sequence_weights`."""
 
     def __post_init__(self) -> None:
         find(self.reward)
@@ -67,6 +69,7 @@ class Judge:
                 "there is no held-out homologue to compare with; a reward needs one "
                 "at least"
             )
+        object.__setattr__(self, "weights", sequence_weights(self.held_out))
 
     def __call__(self, rows: Ids) -> Score:
         """Return what an alignment is worth.
@@ -79,7 +82,7 @@ class Judge:
         """
         if not len(rows):
             raise DataError("the alignment has no row besides the query to score")
-        measured = find(self.reward).measure(rows, self.held_out, self.query)
+        measured = find(self.reward).measure(rows, self)
         measure = measured if math.isfinite(measured) else 0.0
         repeated = repeated_share(rows, self.query)
         gap_error = abs(gap_rate(rows) - gap_rate(self.held_out))
@@ -104,41 +107,38 @@ def gap_rate(rows: Ids) -> float:
     return float((rows == GAP_STATE).sum()) / known if known else 0.0
 
 
-def _profile(rows: Ids, held_out: Ids, query: Ids) -> float:
+def _profile(rows: Ids, judge: Judge) -> float:
     """Return minus the mean Jensen-Shannon divergence of the columns, in bits."""
-    del query
-    return -compare(rows, held_out, _weights(rows, held_out)).js
+    return -compare(rows, judge.held_out, _weights(rows, judge)).js
 
 
-def _conservation(rows: Ids, held_out: Ids, query: Ids) -> float:
+def _conservation(rows: Ids, judge: Judge) -> float:
     """Return Spearman's correlation of how conserved the columns are."""
-    del query
-    return compare(rows, held_out, _weights(rows, held_out)).rho
+    return compare(rows, judge.held_out, _weights(rows, judge)).rho
 
 
-def _pairs(rows: Ids, held_out: Ids, query: Ids) -> float:
+def _pairs(rows: Ids, judge: Judge) -> float:
     """Return Pearson's correlation of the connected pair frequencies."""
-    del query
-    return pair_correlation(rows, held_out, _weights(rows, held_out))
+    return pair_correlation(rows, judge.held_out, _weights(rows, judge))
 
 
-def _pssm(rows: Ids, held_out: Ids, query: Ids) -> float:
+def _pssm(rows: Ids, judge: Judge) -> float:
     """Return minus the bits per held-out residue, given a PSSM of query and rows."""
-    known = np.concatenate([query[None], rows])
-    return -bits(pssm(known, sequence_weights(known)), held_out)
+    known = np.concatenate([judge.query[None], rows])
+    return -bits(pssm(known, sequence_weights(known)), judge.held_out)
 
 
-def _weights(rows: Ids, held_out: Ids) -> tuple[Array, Array]:
-    return sequence_weights(rows), sequence_weights(held_out)
+def _weights(rows: Ids, judge: Judge) -> tuple[Array, Array]:
+    return sequence_weights(rows), judge.weights
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
     """A way to measure likeness to held-out homologues."""
 
-    measure: Callable[[Ids, Ids, Ids], float]
-    """Of rows ``(N, L)``, held-out rows ``(H, L)`` and the query ``(L,)``, all states;
-    not finite if it says nothing, which counts as 0."""
+    measure: Callable[[Ids, Judge], float]
+    """Of states ``(N, L)``, and what they are compared with; not finite if it says
+    nothing, which counts as 0."""
     summary: str
 
 
