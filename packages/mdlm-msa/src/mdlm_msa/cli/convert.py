@@ -33,7 +33,7 @@ def convert(
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="OUT",
             help="A file; or a folder, for several alignments, af2 and protenix.",
@@ -133,19 +133,20 @@ def convert(
         ),
         canonical,
     )
-    several = out.is_dir() or str(out).endswith("/")
+    place = Path(out)
+    several = place.is_dir() or out.endswith("/")
     if to_format in TARGETS:
-        for alignment, place in _places(found, out, to_format, several):
-            hand_off(alignment, place, to_format, counts=counts, force=force)
-            print(place)
+        for alignment, goal in _places(found, place, to_format, several):
+            hand_off(alignment, goal, to_format, counts=counts, force=force)
+            print(goal)
     elif several:
         chosen = "a3m" if to_format == "auto" else to_format
-        for alignment, place in _places(found, out, chosen, several):
-            write_alignments([alignment], place, format=chosen, wrap=wrap, force=force)
-            print(place)
+        for alignment, goal in _places(found, place, chosen, several):
+            write_alignments([alignment], goal, format=chosen, wrap=wrap, force=force)
+            print(goal)
     else:
-        write_alignments(found, out, format=to_format, wrap=wrap, force=force)
-        print(out)
+        write_alignments(found, place, format=to_format, wrap=wrap, force=force)
+        print(place)
 
 
 def _told(found: Iterator[Alignment], canonical: bool) -> Iterator[Alignment]:

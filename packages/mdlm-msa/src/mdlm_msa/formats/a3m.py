@@ -122,7 +122,7 @@ class _Rows:
             bodies = self._mend(headers, bodies)
             joined = b">".join(bodies) + b">"
             ids = np.frombuffer(joined.translate(TABLE, _DELETED), np.uint8)
-        self._count(joined, len(bodies))
+        self._count(joined)
         letters = None
         if self._reading.keep_letters:
             letters = joined.translate(None, BLANKS + b".").split(b">")[:-1]
@@ -181,14 +181,13 @@ class _Rows:
             mended.append(before + after if stop else body)
         return mended
 
-    def _count(self, joined: bytes, rows: int) -> None:
+    def _count(self, joined: bytes) -> None:
         counts = self._counts
         for byte in READ_AS_X:
             letter = chr(byte)
             counts[f"letters {letter} read as X"] += joined.count(letter.encode())
         counts["'.' dropped"] += joined.count(b".")
-        inner = joined.count(b"\n") - joined.count(b"\n>")
-        counts["line breaks inside sequences"] += inner
+        counts["line breaks inside sequences"] += joined.count(b"\n")
 
     def finish(self) -> Alignment:
         """Return the alignment."""

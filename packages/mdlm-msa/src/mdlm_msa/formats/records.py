@@ -21,7 +21,7 @@ class Piece(NamedTuple):
     headers: list[bytes]
     """What stands after `>`, without the line's end."""
     bodies: list[bytes]
-    """What stands up to the next `>` at the start of a line."""
+    """What stands up to the next `>` at the start of a line, stripped."""
     comments: list[bytes]
     """Lines that begin with `#`, before or between them."""
     before: bytes
@@ -36,7 +36,9 @@ def pieces(stream: IO[bytes], size: int = PIECE) -> Iterator[Piece]:
     block, rest, wanted = 0, b"", size
     while data := stream.read(wanted):
         data = rest + data  # a mark may lie across the border of two reads
-        cut = max(data.rfind(b"\n>"), data.rfind(b"\0>") - 1) + 1
+        cut = data.rfind(b"\n>") + 1
+        if b"\0" in data:
+            cut = max(cut, data.rfind(b"\0>"))
         if cut <= 0:
             rest, wanted = data, 2 * wanted  # one long record
             continue
@@ -59,9 +61,17 @@ def _blocks(data: bytes, block: int) -> Generator[Piece, None, int]:
 
 def _piece(data: bytes, block: int) -> Piece:
     comments: list[bytes] = []
-    if data.startswith(b"#") or b"\n#" in data:
+    if b"#" in data and (data.startswith(b"#") or b"\n#" in data):
         comments = [line.rstrip() for line in _COMMENT.findall(data)]
         data = _COMMENT.sub(b"", data)
+    lines = data.rstrip().split(b"\n")
+    headers, bodies = lines[::2], lines[1::2]
+    if (
+        len(headers) == len(bodies)
+        and all(line.startswith(b">") for line in headers)
+        and not any(line.startswith(b">") for line in bodies)
+    ):  # one line for each row, as nearly all files have it
+        return Piece(block, [line[1:] for line in headers], bodies, comments, b"")
     before, mark, text = (b"\n" + data).partition(b"\n>")
     if not mark:
         return Piece(block, [], [], comments, before.strip())
@@ -69,5 +79,5 @@ def _piece(data: bytes, block: int) -> Piece:
     for record in text.split(b"\n>"):
         header, _, body = record.partition(b"\n")
         headers.append(header)
-        bodies.append(body)
+        bodies.append(body.strip())
     return Piece(block, headers, bodies, comments, before.strip())
