@@ -7,6 +7,7 @@ import typer
 from .align import align
 from .chat import chat
 from .check import check
+from .choose import choose
 from .convert import convert
 from .eval import evaluate
 from .filter import filter_
@@ -36,6 +37,7 @@ app.command("train")(train)
 app.command("score")(score)
 app.command("generate")(generate)
 app.command("inpaint")(inpaint)
+app.command("choose")(choose)
 app.command("chat")(chat)
 app.command("filter")(filter_)
 app.command("subsample", help="The same as filter.")(filter_)

@@ -89,6 +89,19 @@ def header(row: NewRow, number: int, *, model: str, seed: int) -> str:
     return f"{PREFIX}{clean(model)}|seed={seed}|row={number}{known}"
 
 
+def cost_of(header: str) -> float:
+    """Return the nats per residue that a header says, nan if it says none."""
+    first = header.split(None, 1)[0] if header.strip() else ""
+    parts = first.split("|") if first.startswith(PREFIX) else []
+    for part in parts:
+        if part.startswith("nll="):
+            try:
+                return float(part.removeprefix("nll="))
+            except ValueError:
+                break
+    return math.nan
+
+
 def marked(found: Generated, *, model: str, keep_input: bool = False) -> Alignment:
     """Return the query and the new rows under their headers.
 
