@@ -32,6 +32,13 @@ _WHERE = {
     "row_bits": "scoring.residues",
     "score_rows": "scoring.rows",
     "score_variants": "scoring.effects",
+    "Generated": "generation.generate",
+    "GenerationConfig": "config",
+    "Inpainted": "generation.inpaint",
+    "generate": "generation.generate",
+    "inpaint": "generation.inpaint",
+    "one_shot": "samplers",
+    "remask": "samplers",
 }
 """Which module each public name is in."""
 
