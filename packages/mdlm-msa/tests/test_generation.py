@@ -26,7 +26,7 @@ from mdlm_msa.generation.canvases import Plan, Window, plan, windows
 from mdlm_msa.generation.demands import demands, parse_allowed, parse_columns
 from mdlm_msa.generation.denoise import ColumnDenoiser
 from mdlm_msa.generation.generate import BudgetError, generate
-from mdlm_msa.generation.likelihood import score_rows
+from mdlm_msa.generation.likelihood import row_costs
 from mdlm_msa.layout import Canvas, batch
 from mdlm_msa.scoring.residues import row_bits
 
@@ -208,7 +208,7 @@ def test_windows_share_the_cost_of_a_row():
     source, row = family(), encode(ROWS[2])[None]
     given = [source.rows[:1]]
     parts = windows(20, 8)
-    cost = score_rows(
+    cost = row_costs(
         Flat(), row, given, ids=[0], draws=2, noise=Noise(0), at_once=2, windows=parts
     )
     assert cost.residues.tolist() == [17]  # every residue once

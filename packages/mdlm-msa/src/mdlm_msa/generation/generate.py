@@ -27,7 +27,7 @@ from mdlm_msa.selection import select_rows
 from .band import judge
 from .canvases import Plan, plan, windows
 from .demands import Demands, demands
-from .likelihood import score_rows
+from .likelihood import row_costs
 from .writing import View, Writer
 
 
@@ -313,7 +313,7 @@ def _scored(
         number: source.rows[np.concatenate([[0], rows]).astype(np.int64)]
         for number, rows in found.shown.items()
     }
-    cost = score_rows(
+    cost = row_costs(
         writer.backbone,
         np.stack(found.rows),
         [shown[row.canvas] for row in found.about],

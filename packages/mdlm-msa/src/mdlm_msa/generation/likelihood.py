@@ -35,7 +35,7 @@ class Cost(NamedTuple):
     """``(n,)``: how many residues that is."""
 
 
-def score_rows(
+def row_costs(
     backbone: Backbone,
     rows: Ids,
     shown: Sequence[Ids],
