@@ -26,6 +26,9 @@ SEPARATION = 4
 BLOCK = 1024
 """Rows of the matrix of pairs that are in memory together, about."""
 
+NOTHING = 1e-7
+"""Root mean square of c below which it is an error of rounding."""
+
 
 def one_hot(states: Ids, weights: Array | None = None) -> NDArray[np.float32]:
     """Return ``(R, L S)``: the square root of a row's share where it has a symbol.
@@ -121,7 +124,7 @@ def _pearson(sums: Array) -> float:
     n, x, y, xx, yy, xy = sums
     if n == 0:
         return float("nan")
-    spread = (xx - x * x / n) * (yy - y * y / n)
-    if spread <= 0:
+    x_spread, y_spread = xx - x * x / n, yy - y * y / n
+    if min(x_spread, y_spread) <= n * NOTHING**2:
         return float("nan")
-    return float((xy - x * y / n) / spread**0.5)
+    return float((xy - x * y / n) / (x_spread * y_spread) ** 0.5)
