@@ -167,6 +167,7 @@ def score(
         length=length or loaded.source.length,
         noise=noise.child("prompt"),
     )
+    _say_shown(shown, shown_from, prompt_rows, select)
     facts = {"model": str(model), "step": loaded.step, "file": str(file), "seed": seed}
     common = {"draws": draws, "noise": noise, "batch": batch}
     if variants is None:
@@ -271,8 +272,8 @@ def _variants(
     listed = read_variants(path, query, **where)
     # as a homologue: the query is among what is shown
     given = shown.target(shown.query).given
-    what = "variants" if method == "nelbo" else "positions"
-    with _progress(len(listed) + 1 if method == "nelbo" else 0, what) as done:
+    what = "draws" if method == "nelbo" else "positions"
+    with _progress(common["draws"] if method == "nelbo" else 0, what) as done:
         effects = score_variants(
             loaded.backbone,
             shown.query,
@@ -303,6 +304,16 @@ def _check(
         raise UsageError(f"--out '{out}' exists; choose another file, or add --force")
     if not out.parent.is_dir():
         raise UsageError(f"--out '{out}': there is no folder '{out.parent}'")
+
+
+def _say_shown(shown: Shown, source: Alignment | None, count: int, select: str) -> None:
+    """Say it if fewer rows are shown than were asked for."""
+    wanted = 0 if source is None else min(count, source.depth - 1)
+    if len(shown.prompt) < wanted and select != "cluster":
+        _say(
+            f"note: {len(shown.prompt)} of {wanted} rows of the prompt are shown, as "
+            f"many as fit on a canvas beside the query and a row; --length allows more"
+        )
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:

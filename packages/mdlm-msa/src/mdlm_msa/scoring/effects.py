@@ -4,7 +4,8 @@ Both stand in the place of a homologue, after the rows that are shown, the query
 them. Two scores, both in bits and positive if the variant is the more probable one:
 
 - ``nelbo``: the bound of the query minus that of the variant, under common masks, with
-  its standard error. Substitutions are judged together, as one protein.
+  its standard error; see `differences`. Substitutions are judged together, as one
+  protein.
 - ``masked-marginal``: the sum over the substitutions of log2 p(new) - log2 p(old), each
   position hidden alone in the query (Meier et al., 2021, "Language models enable
   zero-shot prediction of the effects of mutations on protein function"). One evaluation
@@ -28,7 +29,8 @@ from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Schedule
 from mdlm_msa.alphabet import STATE_OF, Ids
 
-from .rows import Floats, Target, laws_alone, score_rows
+from .differences import differences
+from .rows import Floats, Target, laws_alone
 from .variants import Variant
 
 Method = Literal["nelbo", "masked-marginal"]
@@ -90,7 +92,8 @@ def score_variants(
         noise: the generator of this measurement.
         batch: canvases that go through the model together; changes nothing else.
         schedule: the one of training, for a backbone that sees the time.
-        done: told the number of variants, or positions, after each batch.
+        done: told 1 after each draw of "nelbo", and the number of positions after
+            each batch otherwise.
 
     Raises:
         DataError: if there is no variant.
@@ -98,18 +101,18 @@ def score_variants(
     if not variants:
         raise DataError("there is no variant to score")
     if method == "nelbo":
-        rows = [query, *(variant.applied(query) for variant in variants)]
-        found = score_rows(
+        values = differences(
             backbone,
-            [Target(row, given) for row in rows],
+            query,
+            variants,
+            given,
             draws=draws,
             noise=noise,
             batch=batch,
-            common=True,
             schedule=schedule,
             done=done,
         )
-        difference = torch.from_numpy(found.values[:1] - found.values[1:])
+        difference = torch.from_numpy(values)
         score = difference.mean(1).numpy()
         error = draw_error(difference, stratified=True).numpy()
     else:

@@ -141,7 +141,7 @@ def score_rows(
         )
         found = row_bits(
             backbone,
-            canvases.to(_device(backbone)),
+            canvases.to(device_of(backbone)),
             draws=draws,
             noise=noise,
             gaps=gaps,
@@ -226,7 +226,7 @@ def _law(
     backbone: Backbone, canvases: Batch, where: list[int], t: torch.Tensor
 ) -> torch.Tensor:
     """Return ``(B, V)`` logits at one place of each canvas, on the CPU."""
-    device = _device(backbone)
+    device = device_of(backbone)
     moved = canvases.to(device)
     with torch.autocast(device.type, enabled=False):
         states = backbone.hidden(moved, t.to(device).expand(len(moved)))
@@ -261,7 +261,8 @@ def _check(targets: Sequence[Target]) -> None:
         )
 
 
-def _device(backbone: Backbone) -> torch.device:
+def device_of(backbone: Backbone) -> torch.device:
+    """Return where a model is; the CPU for one without weights."""
     weights = getattr(backbone, "parameters", None)
     first = None if weights is None else next(weights(), None)
     return torch.device("cpu") if first is None else first.device
