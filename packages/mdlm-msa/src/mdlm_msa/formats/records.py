@@ -6,8 +6,8 @@ import re
 from collections.abc import Generator, Iterator
 from typing import IO, NamedTuple
 
-PIECE = 1 << 22
-"""Bytes that are read at once."""
+PIECE = 1 << 17
+"""Bytes that are read at once; few enough that their memory is used again and again."""
 
 _COMMENT = re.compile(rb"^#[^\n]*\n?", re.MULTILINE)
 _BORDER = re.compile(rb"(?:\0\s*)+(?=[>#]|\Z)")
@@ -54,24 +54,22 @@ def _blocks(data: bytes, block: int) -> Generator[Piece, None, int]:
     """
     parts = _BORDER.split(data) if b"\0" in data else [data]
     for number, part in enumerate(parts, start=block):
-        if part.strip():
+        if part and not part.isspace():
             yield _piece(part, number)
     return block + len(parts) - 1
 
 
 def _piece(data: bytes, block: int) -> Piece:
-    comments: list[bytes] = []
-    if b"#" in data and (data.startswith(b"#") or b"\n#" in data):
-        comments = [line.rstrip() for line in _COMMENT.findall(data)]
-        data = _COMMENT.sub(b"", data)
     lines = data.rstrip().split(b"\n")
     headers, bodies = lines[::2], lines[1::2]
-    if (
-        len(headers) == len(bodies)
-        and all(line.startswith(b">") for line in headers)
-        and not any(line.startswith(b">") for line in bodies)
-    ):  # one line for each row, as nearly all files have it
-        return Piece(block, [line[1:] for line in headers], bodies, comments, b"")
+    if len(headers) == len(bodies) and min(headers)[:1] == max(headers)[:1] == b">":
+        text = b"\n".join(bodies)
+        if b">" not in text and b"#" not in text:  # one line for a row, as nearly all
+            return Piece(block, [line[1:] for line in headers], bodies, [], b"")
+    comments: list[bytes] = []
+    if data.startswith(b"#") or b"\n#" in data:
+        comments = [line.rstrip() for line in _COMMENT.findall(data)]
+        data = _COMMENT.sub(b"", data)
     before, mark, text = (b"\n" + data).partition(b"\n>")
     if not mark:
         return Piece(block, [], [], comments, before.strip())
