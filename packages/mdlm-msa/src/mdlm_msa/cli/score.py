@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -15,10 +13,12 @@ from mdlm_core.cli.options import Device, Imports, Json, Out
 from mdlm_core.errors import UsageError
 from mdlm_msa.config.data import Selection
 
+from .score_answers import of_rows, of_variants
+
 if TYPE_CHECKING:
-    from mdlm_core.train import LoadedRun
     from mdlm_msa.alignment import Alignment
     from mdlm_msa.scoring.shown import Shown
+    from mdlm_msa.scoring.variants import Numbering, Variant
 
 _METHODS = ("nelbo", "masked-marginal")
 _GAPS = ("given", "scored")
@@ -149,6 +149,18 @@ def score(
     shown_from = alignment if letters else None
     if prompt is not None:
         shown_from = read_alignment(prompt).canonical()
+    asked: tuple[Numbering, list[Variant]] | None = None
+    if variants is not None:
+        from mdlm_msa.scoring.variant_file import read_variants
+        from mdlm_msa.scoring.variants import Numbering
+
+        query = Numbering.of(alignment, first)
+        asked = (
+            query,
+            read_variants(
+                variants, query, column=variant_column, measured=score_column
+            ),
+        )
     loaded = load_run(
         model,
         device=device or "auto",
@@ -170,125 +182,19 @@ def score(
     _say_shown(shown, shown_from, prompt_rows, select)
     facts = {"model": str(model), "step": loaded.step, "file": str(file), "seed": seed}
     common = {"draws": draws, "noise": noise, "batch": batch}
-    if variants is None:
-        text, table, card = _rows(
+    if asked is None:
+        text, table, card = of_rows(
             loaded, alignment, shown, gaps, positions, uncertainty, facts, common
         )
     else:
         facts["variants_file"] = str(variants)
-        where = {"column": variant_column, "measured": score_column}
-        text, table, card = _variants(
-            loaded, alignment, shown, variants, first, where, method, facts, common
-        )
+        text, table, card = of_variants(loaded, shown, *asked, method, facts, common)
     if out is not None:
         from mdlm_core.cache import write_atomic
 
         write_atomic(out, table().encode())
         _say(f"wrote {out}")
     print(json.dumps(card(), indent=2) if as_json else text())
-
-
-_Answer = tuple[Callable[[], str], Callable[[], str], Callable[[], dict[str, Any]]]
-"""The text, the CSV and the JSON of a result."""
-
-
-def _rows(
-    loaded: LoadedRun,
-    alignment: Alignment,
-    shown: Shown,
-    gaps: Any,
-    positions: bool,
-    uncertainty: bool,
-    facts: dict[str, Any],
-    common: dict[str, Any],
-) -> _Answer:
-    import numpy as np
-
-    from mdlm_msa.scoring.report import RowReport
-    from mdlm_msa.scoring.rows import laws_alone, score_rows
-
-    targets = [
-        shown.target(row, is_query=index == 0)
-        for index, row in enumerate(alignment.rows)
-    ]
-    with _progress(len(targets), "rows") as done:
-        found = score_rows(
-            loaded.backbone,
-            targets,
-            gaps=gaps,
-            schedule=loaded.schedule,
-            done=done,
-            **common,
-        )
-    alone = []
-    if uncertainty:
-        with _progress(int(found.count.sum()), "positions") as done:
-            for target, each in zip(targets, found.per_position, strict=True):
-                columns = np.flatnonzero(~np.isnan(each)).tolist()
-                laws = laws_alone(
-                    loaded.backbone,
-                    target,
-                    columns,
-                    gaps=gaps,
-                    batch=common["batch"],
-                    schedule=loaded.schedule,
-                    done=done,
-                )
-                alone.append(laws)
-    report = RowReport(
-        alignment=alignment,
-        rows=np.arange(len(targets)),
-        targets=targets,
-        scores=found,
-        gaps=gaps,
-        draws=common["draws"],
-        alone=alone,
-        facts={**facts, "notes": dict(alignment.notes)},
-    )
-    return report.text, lambda: report.csv(positions=positions), report.card
-
-
-def _variants(
-    loaded: LoadedRun,
-    alignment: Alignment,
-    shown: Shown,
-    path: Path,
-    first: int,
-    where: dict[str, str | None],
-    method: Any,
-    facts: dict[str, Any],
-    common: dict[str, Any],
-) -> _Answer:
-    from mdlm_msa.scoring.effects import score_variants
-    from mdlm_msa.scoring.effects_report import (
-        effects_card,
-        effects_csv,
-        effects_text,
-    )
-    from mdlm_msa.scoring.variant_file import read_variants
-    from mdlm_msa.scoring.variants import Numbering
-
-    query = Numbering.of(alignment, first)
-    listed = read_variants(path, query, **where)
-    # as a homologue: the query is among what is shown
-    given = shown.target(shown.query).given
-    what = "draws" if method == "nelbo" else "positions"
-    with _progress(common["draws"] if method == "nelbo" else 0, what) as done:
-        effects = score_variants(
-            loaded.backbone,
-            shown.query,
-            listed,
-            given,
-            method=method,
-            schedule=loaded.schedule,
-            done=done,
-            **common,
-        )
-    return (
-        lambda: effects_text(effects, query),
-        lambda: effects_csv(effects),
-        lambda: effects_card(effects, facts),
-    )
 
 
 def _check(
@@ -319,16 +225,6 @@ def _say_shown(shown: Shown, source: Alignment | None, count: int, select: str) 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise UsageError(f"{option} is '{value}'; it must be one of {', '.join(known)}")
-
-
-@contextmanager
-def _progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
-    """Show time left on a terminal."""
-    from tqdm import tqdm
-
-    quiet = not sys.stderr.isatty()
-    with tqdm(total=total or None, unit=unit, disable=quiet, leave=False) as bar:
-        yield bar.update
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,122 @@
+"""What ``mdlm msa score`` computes, as text, CSV and JSON. Heavy imports inside."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mdlm_core.train import LoadedRun
+    from mdlm_msa.alignment import Alignment
+    from mdlm_msa.scoring.shown import Shown
+    from mdlm_msa.scoring.variants import Numbering, Variant
+
+Answer = tuple[Callable[[], str], Callable[[], str], Callable[[], dict[str, Any]]]
+"""The text, the CSV and the JSON of a result."""
+
+
+def of_rows(
+    loaded: LoadedRun,
+    alignment: Alignment,
+    shown: Shown,
+    gaps: Any,
+    positions: bool,
+    uncertainty: bool,
+    facts: dict[str, Any],
+    common: dict[str, Any],
+) -> Answer:
+    """Score the rows of an alignment."""
+    import numpy as np
+
+    from mdlm_msa.scoring.report import RowReport
+    from mdlm_msa.scoring.rows import laws_alone, score_rows
+
+    targets = [
+        shown.target(row, is_query=index == 0)
+        for index, row in enumerate(alignment.rows)
+    ]
+    with _progress(len(targets), "rows") as done:
+        found = score_rows(
+            loaded.backbone,
+            targets,
+            gaps=gaps,
+            schedule=loaded.schedule,
+            done=done,
+            **common,
+        )
+    alone = []
+    if uncertainty:
+        with _progress(int(found.count.sum()), "positions") as done:
+            for target, each in zip(targets, found.per_position, strict=True):
+                columns = np.flatnonzero(~np.isnan(each)).tolist()
+                laws = laws_alone(
+                    loaded.backbone,
+                    target,
+                    columns,
+                    gaps=gaps,
+                    batch=common["batch"],
+                    schedule=loaded.schedule,
+                    done=done,
+                )
+                alone.append(laws)
+    report = RowReport(
+        alignment=alignment,
+        rows=np.arange(len(targets)),
+        targets=targets,
+        scores=found,
+        gaps=gaps,
+        draws=common["draws"],
+        alone=alone,
+        facts={**facts, "notes": dict(alignment.notes)},
+    )
+    return report.text, lambda: report.csv(positions=positions), report.card
+
+
+def of_variants(
+    loaded: LoadedRun,
+    shown: Shown,
+    query: Numbering,
+    listed: list[Variant],
+    method: Any,
+    facts: dict[str, Any],
+    common: dict[str, Any],
+) -> Answer:
+    """Score variants of the query."""
+    from mdlm_msa.scoring.effects import score_variants
+    from mdlm_msa.scoring.effects_report import (
+        effects_card,
+        effects_csv,
+        effects_text,
+    )
+
+    # as a homologue: the query is among what is shown
+    given = shown.target(shown.query).given
+    what = "draws" if method == "nelbo" else "positions"
+    with _progress(common["draws"] if method == "nelbo" else 0, what) as done:
+        effects = score_variants(
+            loaded.backbone,
+            shown.query,
+            listed,
+            given,
+            method=method,
+            schedule=loaded.schedule,
+            done=done,
+            **common,
+        )
+    return (
+        lambda: effects_text(effects, query),
+        lambda: effects_csv(effects),
+        lambda: effects_card(effects, facts),
+    )
+
+
+@contextmanager
+def _progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """Show time left on a terminal."""
+    from tqdm import tqdm
+
+    quiet = not sys.stderr.isatty()
+    with tqdm(total=total or None, unit=unit, disable=quiet, leave=False) as bar:
+        yield bar.update
