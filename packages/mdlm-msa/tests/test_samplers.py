@@ -44,7 +44,7 @@ class TwoModes:
         return torch.cat([(1 - hidden).log(), hidden.log(), masked], -1)
 
 
-def sample(sampler, rows=4000, length=16, steps=256, schedule=None, seed=0, **more):
+def sample(sampler, rows=2000, length=16, steps=256, schedule=None, seed=0, **more):
     return sampler(
         Denoiser(TwoModes()),
         Batch.of(torch.full((rows, length), MASK)),
@@ -73,21 +73,21 @@ def test_ancestral_and_remask_write_one_mode_nearly_always():
     assert chance_valid(16, 256) == pytest.approx(0.984, abs=1e-3)
     found = valid(sample(ancestral).tokens)
     assert found >= 0.98
-    assert found == pytest.approx(chance_valid(16, 256), abs=0.008)  # 4 se
-    assert valid(sample(remask, rows=500).tokens) >= 0.99
+    assert found == pytest.approx(chance_valid(16, 256), abs=0.011)  # 4 se
+    assert valid(sample(remask, rows=200).tokens) >= 0.99
 
 
 def test_few_steps_are_as_the_closed_form_and_remask_mends():
     coarse = valid(sample(ancestral, steps=16).tokens)
-    assert coarse == pytest.approx(chance_valid(16, 16), abs=0.03)
+    assert coarse == pytest.approx(chance_valid(16, 16), abs=0.04)
     assert valid(sample(remask, steps=16).tokens) > coarse + 0.06
 
 
 def test_one_shot_is_a_product_of_marginals():
     found = sample(one_shot, length=2)
-    assert valid(found.tokens) == pytest.approx(0.5, abs=0.04)
+    assert valid(found.tokens) == pytest.approx(0.5, abs=0.05)
     assert valid(sample(one_shot).tokens) < 0.01
-    assert found.nfe.tolist() == [1] * 4000
+    assert found.nfe.tolist() == [1] * 2000
     alike = sample(ancestral, length=2, steps=1)
     assert torch.equal(found.tokens, alike.tokens)
 
@@ -135,17 +135,17 @@ def test_remask_has_the_law_of_its_transitions(eta, schedule):
     states = list(product((0, 1), repeat=3))
     expected = np.array([law[state] for state in states])
     assert expected.sum() == pytest.approx(1)
-    found = sample(remask, rows=20_000, length=3, steps=4, schedule=schedule, eta=eta)
+    found = sample(remask, rows=10_000, length=3, steps=4, schedule=schedule, eta=eta)
     counts = np.bincount(found.tokens @ torch.tensor([4, 2, 1]), minlength=8)
-    assert chisquare(counts, expected * 20_000).pvalue > 1e-3
+    assert chisquare(counts, expected * 10_000).pvalue > 1e-3
 
 
 def test_remask_without_hiding_is_ancestral_in_law():
-    rows = 20_000
+    rows = 10_000
     a = sample(remask, rows=rows, length=3, steps=4, eta=0.0).tokens
     b = sample(ancestral, rows=rows, length=3, steps=4).tokens
-    assert valid(a) == pytest.approx(valid(b), abs=0.015)
-    assert valid(a) == pytest.approx(chance_valid(3, 4), abs=0.012)
+    assert valid(a) == pytest.approx(valid(b), abs=0.025)
+    assert valid(a) == pytest.approx(chance_valid(3, 4), abs=0.02)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
@@ -237,6 +237,6 @@ def original_cache(rows: int, length: int, steps: int) -> Tensor:
 
 
 def test_original_loops_fail_where_ancestral_and_remask_do_not():
-    assert valid(original_redraw(1000, 16, 256)) == pytest.approx(0.06, abs=0.03)
-    assert valid(original_redraw(1000, 2, 256)) == pytest.approx(0.51, abs=0.05)
-    assert valid(original_cache(1000, 16, 256)) == pytest.approx(0.0, abs=0.01)
+    assert valid(original_redraw(400, 16, 256)) == pytest.approx(0.06, abs=0.05)
+    assert valid(original_redraw(400, 2, 256)) == pytest.approx(0.51, abs=0.1)
+    assert valid(original_cache(400, 16, 256)) == pytest.approx(0.0, abs=0.01)
