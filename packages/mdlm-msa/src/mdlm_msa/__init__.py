@@ -37,6 +37,11 @@ _WHERE = {
     "Inpainted": "generation.inpaint",
     "generate": "generation.generate",
     "inpaint": "generation.inpaint",
+    "Evaluation": "evaluation.evaluating",
+    "Potts": "evaluation.potts",
+    "evaluate": "evaluation.evaluating",
+    "evaluate_model": "evaluation.held_out",
+    "split_rows": "evaluation.held_out",
     "one_shot": "samplers",
     "remask": "samplers",
 }
