@@ -81,15 +81,21 @@ def test_a_law_of_columns_costs_what_it_says(families):
     name, family = next(iter(families.items()))
     states = family.alignment.states
     law = pssm(states[family.train_rows])
+    family = Family(
+        name=name,
+        alignment=family.alignment,
+        train_rows=family.train_rows,
+        held_out_rows=family.held_out_rows[:4],
+    )
     table = evaluate_model(
-        Columns(law), {name: family}, ks=(0, 2), draws=600, rows=0, noise=Noise(0)
+        Columns(law), {name: family}, ks=(0, 2), draws=300, noise=Noise(0)
     )
     rows, residues = nats(law, states[family.held_out_rows])
-    model = {cost.k: cost for cost in table.costs if cost.law == MODEL}
     exact = rows.sum() / residues.sum() / np.log(2)
+    model = {cost.k: cost for cost in table.costs if cost.law == MODEL}
     for k in (0, 2):
         assert model[k].residues.tolist() == residues.tolist()
-        assert model[k].bits == pytest.approx(exact, rel=0.01)
+        assert model[k].bits == pytest.approx(exact, rel=0.02)
     same = next(cost for cost in table.costs if cost.law == PSSM_ALL)
     assert same.bits == pytest.approx(exact)
 

@@ -28,7 +28,7 @@ LIKE = 0.95
 """Identity above which a row counts as a copy."""
 LEAST = 20
 """Rows of reference from which on there is a comparison with baselines."""
-PROFILES = 5
+PROFILES = 8
 """Draws from the profile that the pair statistics are compared with."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from .profile import GAP_STATE, Array, conservation
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.path import Path
 
 MISSING = (
     "no figures: matplotlib is not installed. Try: pip install 'mdlm-msa[plot]', then "
@@ -110,29 +112,36 @@ def letters(law: Array) -> Array:
 
 def _stack(axis: Axes, heights: Array, start: int) -> None:
     """Draw stacks of letters, the tallest on top."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.patches import PathPatch
-    from matplotlib.textpath import TextPath
+    from matplotlib.collections import PathCollection
     from matplotlib.transforms import Affine2D
 
-    font = FontProperties(family="DejaVu Sans Mono", weight="bold")  # I has serifs
+    paths, colors = [], []
     for column, values in enumerate(heights, start=start + 1):
         bottom = 0.0
         for state in np.argsort(values):
             height = float(values[state])
             if height > 0.02:
+                place = Affine2D().scale(0.9, height).translate(column - 0.45, bottom)
                 letter = RESIDUES[state]
-                path = TextPath((0, 0), letter, size=1, prop=font)
-                box = path.get_extents()
-                place = (
-                    Affine2D()
-                    .translate(-box.x0, -box.y0)
-                    .scale(0.9 / box.width, height / box.height)
-                    .translate(column - 0.45, bottom)
-                )
-                color = next(c for kind, c in KINDS.items() if letter in kind)
-                axis.add_patch(PathPatch(place.transform_path(path), color=color, lw=0))
+                paths.append(place.transform_path(_letter(letter)))
+                colors.append(next(c for kind, c in KINDS.items() if letter in kind))
             bottom += height
+    axis.add_collection(PathCollection(paths, facecolors=colors, lw=0), autolim=False)
+
+
+@cache
+def _letter(letter: str) -> Path:
+    """Return the outline of a letter in the unit square."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+    from matplotlib.transforms import Affine2D
+
+    font = FontProperties(family="DejaVu Sans Mono", weight="bold")  # I has serifs
+    path = TextPath((0, 0), letter, size=1, prop=font)
+    box = path.get_extents()
+    unit = Affine2D().translate(-box.x0, -box.y0).scale(1 / box.width, 1 / box.height)
+    outline: Path = unit.transform_path(path)
+    return outline
 
 
 def conserved(found: Evaluation) -> Figure | None:

@@ -94,10 +94,8 @@ def text(found: Evaluation) -> str:
             for cell, head in zip(cells(line), COLUMNS, strict=True)
         ]
         lines.append(f"{name:<{width}}  " + "  ".join(row))
-    lines += [
-        "",
-        f"{comparison.count} rows of each kind, against {comparison.reference} rows",
-    ]
+    count, against = comparison.count, comparison.reference
+    lines += ["", f"{count:,} rows of each kind, against {against:,} of the reference"]
     lines += comparison.notes
     lines += [line for _, line in _facts(found)]
     if found.contacts is not None:

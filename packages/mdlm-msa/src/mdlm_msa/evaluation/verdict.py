@@ -13,6 +13,8 @@ MARGIN = 0.05
 """What the pair statistics must be above those of a PSSM, at least."""
 ERRORS = 3.0
 """Standard deviations of the PSSM's draws that they must be above it, at least."""
+ROWS = 8
+"""Rows below which pairs of columns say nothing."""
 COPIES = 0.2
 """Share of copies from which on rows count as copied."""
 RULE = (
@@ -23,6 +25,7 @@ RULE = (
 )
 
 NO_BETTER = "this augmentation looks no better than a PSSM"
+UNTOLD = "as few rows as these cannot show whether they beat a PSSM"
 COPIED = "these rows are copies, and tell a folding run nothing new"
 
 
@@ -75,6 +78,12 @@ def verdict(comparison: Comparison) -> Verdict:
         )
     if reasons:
         return _no(reasons)
+    if comparison.count < ROWS:
+        return Verdict(
+            better=None,
+            words=UNTOLD,
+            reasons=(f"there are {comparison.count} rows, and {ROWS} are needed",),
+        )
     draws = np.array(comparison.pssm_r)
     needed = draws.mean() + max(MARGIN, ERRORS * draws.std(ddof=1))
     natural = lines[NATURAL].residue_r
@@ -85,7 +94,7 @@ def verdict(comparison: Comparison) -> Verdict:
     if not natural > needed:
         return Verdict(
             better=None,
-            words="as few rows as these cannot show whether they beat a PSSM",
+            words=UNTOLD,
             reasons=(f"even natural rows do not: {stands}",),
         )
     if not rows.residue_r > needed:
