@@ -44,6 +44,10 @@ _WHERE = {
     "split_rows": "evaluation.held_out",
     "one_shot": "samplers",
     "remask": "samplers",
+    "Judge": "preference.rewards",
+    "Pair": "preference.pairs",
+    "read_pairs": "preference.pairs",
+    "write_pairs": "preference.pairs",
 }
 """Which module each public name is in."""
 
