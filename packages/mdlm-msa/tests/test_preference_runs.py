@@ -188,7 +188,16 @@ def test_pairs_from_the_command_line(reference, tmp_path, capsys, monkeypatch):
     assert [p.meta["source"] for p in natural] == ["natural"] * 8
     assert natural[0].prompt.shape == (2, 12)
 
-    more = ["--model", str(reference), "--rows", "2", "--candidates", "4"]
+    more = [
+        "--model",
+        str(reference),
+        "--rows",
+        "2",
+        "--candidates",
+        "4",
+        "--prompt",
+        "1",
+    ]
     made = ["--steps", "2", "--candidates-out", "made", "--out", "g.jsonl", "--json"]
     assert command([*base, "one.a3m", "two.a3m", *more, *made, "--device", "cpu"]) == 0
     card = json.loads(capsys.readouterr().out)
@@ -196,6 +205,7 @@ def test_pairs_from_the_command_line(reference, tmp_path, capsys, monkeypatch):
     generated = list(read_pairs("g.jsonl"))
     assert {p.meta["source"] for p in generated} == {"generated"}
     assert all(p.winner.shape == (2, 12) for p in generated)
+    assert all(p.prompt.shape == (1, 12) for p in generated)
 
     # another program scores the same candidates, the other way round
     with open("made/candidates.csv") as file:
@@ -210,6 +220,7 @@ def test_pairs_from_the_command_line(reference, tmp_path, capsys, monkeypatch):
     for each in generated:
         other = mine[each.loser.tobytes()]
         assert (other.loser == each.winner).all()
+        assert (other.prompt == each.prompt).all()
         assert other.score_difference == pytest.approx(each.score_difference)
         assert other.reward == "plddt"
 
