@@ -139,7 +139,8 @@ class PairsConfig:
     length: int = 1024
     """Tokens of a canvas, L, at most."""
     holdout: float = 0.1
-    """Share of the queries whose pairs are held out."""
+    """Share of the queries whose pairs are held out, one at least; of the pairs if
+    there is only one query."""
     min_difference: float = 0.0
     """Difference of the two scores, at least, where the file has scores."""
     seed: int = 0

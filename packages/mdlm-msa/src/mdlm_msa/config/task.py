@@ -39,10 +39,11 @@ class AlignConfig:
     """Prefer the winners of pairs of alignments: direct preference optimisation."""
 
     reference: str = ""
-    """The run to begin with, and to compare with; needed."""
+    """The run to begin with, and to compare with; empty begins with new weights, to
+    try things out."""
     objective: Literal["dpo", "ipo", "d2dpo"] = "dpo"
     """dpo: the logistic loss of the difference of bounds; ipo: its squared form; d2dpo
-    (D3PO in its first version): one draw, the expectation outside of the sigmoid."""
+    (D3PO in its first version): the loss of each draw by itself, then their mean."""
     beta: float = 0.1
     """How sharply differences count."""
     beta_sum: bool = False
