@@ -72,8 +72,9 @@ def remask(
     writable = denoiser.masked(canvas)
     nfe = torch.zeros_like(canvas.sample_id)
     changes = 0
+    everyone = torch.arange(len(canvas), device=device)
     with denoiser.evaluating():
-        for group in torch.arange(len(canvas), device=device).split(batch_size):
+        for group in torch.split(everyone, batch_size):
             ids, mine = canvas.sample_id[group], writable[group]
             for step in range(steps if bool(mine.any()) else 0, 0, -1):
                 u = noise.child("when", step).uniform(ids, canvas.length)  # (b, L)
