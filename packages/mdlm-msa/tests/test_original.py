@@ -29,6 +29,7 @@ from mdlm_msa.original import (
     get_diffusion_strategy,
     proteinglm_tokenizer,
 )
+from mdlm_msa.original.diffusion import banned
 from mdlm_msa.original.rotary import even_rotation, sat_order
 
 from .score_toys import write_run
@@ -236,6 +237,12 @@ def test_runs_are_loaded_by_their_folder(tmp_path: Path) -> None:
     assert found.shape == (1, 24)
     with pytest.raises(ConfigError, match="is no run"):
         MSAGPT_MDLM.from_pretrained(tmp_path / "none")
+
+
+def test_what_no_row_consists_of_is_never_drawn() -> None:
+    assert set(range(37)) - set(banned([])) == set(WRITTEN)
+    assert set(banned([33, 34, 36, *range(37, 128)])) == set(banned([]))
+    assert GAP in banned([GAP])
 
 
 def test_contexts_of_another_form_are_refused(wrapper: MSAGPT_MDLM) -> None:

@@ -11,6 +11,7 @@ from mdlm_core.errors import DataError, UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import GAP, STATE_OF, encode
+from mdlm_msa.evaluation.baselines import nats, pssm
 from mdlm_msa.scoring.report import RowReport, entropy
 from mdlm_msa.scoring.rows import Target, laws_alone, score_rows
 from mdlm_msa.scoring.shown import Shown, show
@@ -203,6 +204,12 @@ def test_report_says_what_simple_laws_cost() -> None:
     names = list(report.baselines())
     assert names == ["background", "BLOSUM62 given the query", "PSSM of the rows shown"]
     assert 3.5 < report.baselines()["background"] < 5.5
+    first, second = (
+        nats(pssm(STATE_OF[target.given]), STATE_OF[target.row[None]])
+        for target in targets[1:]
+    )  # each homologue given the query and the other
+    bits = (first[0] + second[0]) / (first[1] + second[1]) / math.log(2)
+    assert report.baselines()["PSSM of the rows shown"] == pytest.approx(bits[0])
     card = report.card()
     assert card["homologues"]["rows"] == 2
     assert card["homologues"]["bits_per_residue"] == pytest.approx(math.log2(20))
