@@ -10,7 +10,7 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.errors import ConfigError, UsageError
 from mdlm_core.kernels.noise import Noise, global_seed
 from mdlm_msa import layout
-from mdlm_msa.alphabet import GAP, ID_OF_STATE, MASK, STATES, encode
+from mdlm_msa.alphabet import ID_OF_STATE, MASK, STATES, encode
 from mdlm_msa.config import ProteinDiTConfig
 from mdlm_msa.nn.profile import GAP_RATE, start
 from mdlm_msa.nn.protein_dit import ProteinDiT, build
@@ -194,10 +194,5 @@ def test_padding_changes_nothing() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match="37 ids"):
         build(ProteinDiTConfig(**SIZES), vocab_size=36, mask_id=35, length=8)  # type: ignore[arg-type]
-    batch = canvas("LAG", "LAG")
-    walled = Batch.of(batch.tokens, documents=torch.zeros_like(batch.tokens))
-    with pytest.raises(UsageError, match="walls"):
-        model().hidden(walled)
     with pytest.raises(ConfigError, match="four times"):
         ProteinDiTConfig(width=30, heads=5)
-    assert GAP == 27

@@ -63,6 +63,10 @@ class BackboneSpec(ComponentSpec):
 
     pretrained: bool = False
     """Whether the weights come from outside, so that laws on training do not apply."""
+    ids: tuple[int, int] | None = None
+    """The number of ids and the mask's id, of a model with an alphabet of its own."""
+    axes: int = 1
+    """How many axes of positions its tokens have, see `Batch.positions`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,6 +28,8 @@ def mdlm_backbones() -> Iterable[BackboneSpec]:
         factory=Ref("mdlm_msa.nn.protein_dit:build"),
         config=Ref(f"{_CONFIG}:ProteinDiTConfig"),
         tiny={"blocks": 1, "width": 32, "heads": 2, "cond_width": 16},
+        ids=(37, 36),
+        axes=2,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -140,7 +140,9 @@ class Subject:
             assert isinstance(first, Batch)
             return first
         vocab_size, mask_id = self._ids
-        make = self._given.get("batch", tiny_batch)
+        make = self._given.get("batch")
+        if make is None:
+            make = partial(tiny_batch, axes=getattr(self.spec, "axes", 1))
         batch = make(length=LENGTH, vocab_size=vocab_size, mask_id=mask_id)
         assert isinstance(batch, Batch)
         return batch
@@ -173,13 +175,14 @@ class Subject:
         else:
             run = resolve(self.catalog, sets=["model.name=dit"], tiny=True)
             component, spec = run.config.model, self.catalog.get("backbone", "dit")
+        vocab_size, mask_id = getattr(spec, "ids", None) or (VOCAB_SIZE, MASK_ID)
         noise = Noise(seed).child("law", "weights")
         with global_seed(noise):
             backbone = self.catalog.build(
                 "backbone",
                 component,
-                vocab_size=VOCAB_SIZE,
-                mask_id=MASK_ID,
+                vocab_size=vocab_size,
+                mask_id=mask_id,
                 length=LENGTH,
             )
         if not getattr(spec, "pretrained", False):

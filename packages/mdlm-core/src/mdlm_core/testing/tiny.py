@@ -38,6 +38,7 @@ def tiny_batch(
     vocab_size: int = VOCAB_SIZE,
     mask_id: int = MASK_ID,
     seed: int = 0,
+    axes: int = 1,
 ) -> Batch:
     """Return clean rows: the second starts with a frozen prompt, the last is padded.
 
@@ -47,6 +48,7 @@ def tiny_batch(
         vocab_size: V; every id but `mask_id` may occur.
         mask_id: the id that does not occur.
         seed: decides the tokens.
+        axes: P, of positions; with more than one they are those of lines of four.
     """
     sample_id = 7 * torch.arange(rows) + 3
     u = Noise(seed).child("tiny").uniform(sample_id, length)
@@ -57,7 +59,14 @@ def tiny_batch(
     if rows > 1:
         frozen[1, : length // 4] = True
         pad[-1, length - length // 5 :] = True
-    return Batch.of(tokens, frozen=frozen, pad=pad, sample_id=sample_id)
+    positions = None
+    if axes > 1:
+        index = torch.arange(length)
+        along = [index % 4 + 1, index // 4, *[index * 0] * (axes - 2)]
+        positions = torch.stack(along, -1).expand(rows, -1, -1).clone()
+    return Batch.of(
+        tokens, frozen=frozen, pad=pad, sample_id=sample_id, positions=positions
+    )
 
 
 def tiny_canvas(batch: Batch, mask_id: int) -> Batch:

@@ -83,21 +83,33 @@ class Profile(nn.Module):
         with torch.no_grad():
             self.log_beta.fill_(math.log(beta) / _FASTER)
 
-    def forward(self, tokens: Tensor, positions: Tensor, unseen: Tensor) -> Laws:
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        unseen: Tensor,
+        documents: Tensor | None = None,
+    ) -> Laws:
         """Return the law of every position.
 
         Args:
             tokens: ``(B, L)`` ids; what has no state, as a mask, is not visible.
             positions: ``(B, L, 2)`` column and row.
             unseen: ``(B, L)`` bool: positions whose tokens do not count.
+            documents: ``(B, L)`` int64: positions see equal values only.
         """
         column, row = positions.unbind(-1)
         count, columns = int(row.max()) + 1, int(column.max()) + 1
         state = self.state_of[tokens.clamp(max=255)].masked_fill(unseen, STATES)
         state = state.masked_fill(column == 0, STATES)
-        batch = torch.arange(len(tokens), device=tokens.device)[:, None]
-        place = (batch * count + row) * columns + column  # (B, L)
-        shape = (len(tokens), count, columns, STATES + 1)
+        group = torch.arange(len(tokens), device=tokens.device)[:, None]
+        groups = len(tokens)
+        if documents is not None:
+            key = group * (int(documents.max()) + 1) + documents
+            which, group = torch.unique(key, return_inverse=True)
+            groups = len(which)
+        place = (group * count + row) * columns + column  # (B, L)
+        shape = (groups, count, columns, STATES + 1)
         seen = torch.zeros(shape, device=tokens.device)
         seen.view(-1).scatter_(0, (place * (STATES + 1) + state).flatten(), 1.0)
         f, n = self._frequencies(seen[..., :STATES])

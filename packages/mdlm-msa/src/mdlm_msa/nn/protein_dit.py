@@ -64,13 +64,13 @@ class ProteinDiT(DiT):
         """
         if self.profile is None:
             return super().hidden(batch, t)
-        if batch.documents is not None:
-            raise UsageError(
-                "a profile has no walls between documents; put each alignment on a "
-                "canvas of its own, or set model.profile=false"
-            )
         with torch.autocast(batch.tokens.device.type, enabled=False):
-            laws = self.profile(batch.tokens, _two_axes(batch), self._unseen(batch))
+            laws = self.profile(
+                batch.tokens,
+                _two_axes(batch),
+                batch.pad | (batch.tokens == self.mask_id),
+                batch.documents,
+            )
             known = torch.cat([laws.log_prob.exp(), laws.depth.log1p()[..., None]], -1)
         states = self.trunk(self.embedded(batch) + self.seen(known), batch, t)
         return torch.cat([states, laws.log_prob.to(states.dtype)], -1)
@@ -93,9 +93,6 @@ class ProteinDiT(DiT):
         with torch.no_grad():
             law.copy_(laws.log())
             self.profile.set_pseudocount(self.config.pseudocount)
-
-    def _unseen(self, batch: Batch) -> Tensor:
-        return batch.pad | (batch.tokens == self.mask_id)
 
 
 def _two_axes(batch: Batch) -> Tensor:
