@@ -100,8 +100,8 @@ def main() -> None:
     parser.add_argument("--million", action="store_true")
     chosen = parser.parse_args()
     family = read_alignment(chosen.family, keep_letters=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         path = folder / "family.a3m"
         many = family.select(np.arange(chosen.rows) % family.depth)
         path.write_bytes(a3m_text(many))
@@ -113,9 +113,9 @@ def main() -> None:
             "pyhmmer": pyhmmer,
         }
         ours = read_alignment(path).rows
-        for read in (biopython, biopython_bytes):
-            if not np.array_equal(ours, read(path)):
-                sys.exit(f"{read.__name__} reads other rows")
+        for name in ("biopython", "biopython, bytes"):
+            if not np.array_equal(ours, readers[name](path)):
+                sys.exit(f"{name} reads other rows")
         times: dict[str, list[float]] = {name: [] for name in readers}
         for _ in range(chosen.rounds):
             for label, read in readers.items():

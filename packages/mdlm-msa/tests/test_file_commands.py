@@ -97,11 +97,11 @@ def test_inspect(family: Path) -> None:
 
 def test_numbers_of_inspect_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "f.a3m"
-    path.write_bytes(b">q\nMKVLA\n>a\nMKVLA\n>b\nMA--A\n>c\n-----\n")
+    path.write_bytes(b">q\nMKVLA\n>a\nMKVLG\n>b\nMA--A\n>c\n-----\n")
     card = inspect(read_alignment(path))
     assert card["neff"] == pytest.approx(0.5 + 0.5 + 1 + 1)
     assert card["neff_per_sqrt_columns"] == pytest.approx(3 / 5**0.5)
-    assert card["identity"] == pytest.approx([0, 1 / 3, 2 / 3, 5 / 6, 1])
+    assert card["identity"] == pytest.approx([0, 1 / 3, 2 / 3, 11 / 15, 0.8])
     assert card["coverage"] == pytest.approx([0, 0.3, 0.6, 0.8, 1])
     assert card["gaps"] == pytest.approx([0, 0.2, 0.4, 0.7, 1])
     alone = tmp_path / "g.a3m"

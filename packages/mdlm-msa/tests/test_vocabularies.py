@@ -90,11 +90,16 @@ def test_the_rows_that_moved_tell_the_vocabulary(name: str, rows: int) -> None:
     assert detect_vocabulary(embedding(moved, rows)).name == name
     tensor = torch.from_numpy(embedding(moved, rows)).requires_grad_()
     assert detect_vocabulary(tensor).name == name
+    ends = {i for i in TABLE[name][2:4] if i is not None}
+    assert detect_vocabulary(embedding(moved | ends, rows)).name == name
 
 
 def test_weight_decay_of_unused_rows_is_no_training() -> None:
-    shrunk = embedding({29, 32, 35, 36}, 128, shrink=0.5)
-    assert detect_vocabulary(shrunk).name == "seed37"
+    moved = {28, 31, 34, 36}
+    shrunk = embedding(moved, 128, shrink=0.5)
+    assert detect_vocabulary(shrunk).name == "seed37-train"
+    with pytest.raises(CheckpointError, match=r"moved 28, 29, .* no known vocabulary"):
+        detect_vocabulary(embedding(moved, 37, shrink=0.5))  # nothing to compare with
 
 
 @pytest.mark.parametrize("moved", [set(), {28, 29}, {29, 35, 36}, {29, 30, 31, 32}])

@@ -27,6 +27,8 @@ INITIAL_SPREAD = 0.02
 """Standard deviation of the numbers of an embedding before training."""
 
 _SHARED = {token: i for i, token in enumerate(TOKENS[: GAP + 1])}
+_ENDS = ("eod", "eop", "</s>")
+"""Special tokens that may have stood at the end of one."""
 _LAYOUT = ("gMASK", "sop", "<M>", "dMASK")
 """Special tokens that stand on every canvas, so that training moves their rows."""
 
@@ -153,8 +155,8 @@ def detect_vocabulary(embedding: NDArray[Any] | Tensor) -> Vocabulary:
 
     A row that training never saw keeps the norm of its random start, which is that of
     the rows 37 and above where there are such, and of N(0, 0.02^2) otherwise. The
-    tokens of every canvas ([gMASK], sop, ``<M>``, the mask) must have moved, and no id
-    that the vocabulary does not know.
+    tokens of every canvas ([gMASK], sop, ``<M>``, the mask) must have moved, and none
+    besides them but end tokens.
 
     Raises:
         CheckpointError: if not exactly one vocabulary fits; name it then.
@@ -189,9 +191,9 @@ def detect_vocabulary(embedding: NDArray[Any] | Tensor) -> Vocabulary:
 
 
 def _fits(candidate: Vocabulary, moved: set[int]) -> bool:
-    special = {i for i in candidate.ids.values() if i > GAP}
     needed = {candidate.ids[token] for token in _LAYOUT if token in candidate.ids}
-    return needed <= moved <= special
+    ends = {candidate.ids[token] for token in _ENDS if token in candidate.ids}
+    return needed <= moved <= needed | ends
 
 
 Bans = Literal["strict", "msagpt"]

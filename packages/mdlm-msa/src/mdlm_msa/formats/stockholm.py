@@ -194,9 +194,7 @@ def padded(letters: Sequence[bytes], columns: int) -> tuple[list[bytes], bytes]:
         line = np.full(total, ord("."), np.uint8)
         data = np.frombuffer(row, np.uint8)
         match = (data < ord("a")) | (data > ord("z"))
-        site: NDArray[np.int64] = (
-            np.cumsum(match) - match
-        )  # insertion run or column of each letter
+        site: NDArray[np.int64] = np.cumsum(match) - match  # the column, or the next
         inside = np.arange(len(data)) - np.concatenate([[0], np.cumsum(run + 1)])[site]
         line[np.where(match, starts[site] + widths[site], starts[site] + inside)] = data
         out.append(line.tobytes())
