@@ -44,7 +44,8 @@ def format_of(path: Path, format: str = "auto") -> FileFormat:
         return cast("FileFormat", format)
     if format not in ("auto", "openproteinset"):
         raise ConfigError(
-            f"the format '{format}' is not known; there are auto, {', '.join(FORMATS)}"
+            f"the format '{format}' is not known; there are auto, "
+            f"openproteinset, {', '.join(FORMATS)}"
         )
     return format_of_name(path) or _by_content(path)
 
