@@ -97,10 +97,10 @@ def train(given: argparse.Namespace) -> None:
         out=out,
         size=Size(given.size),
         hold_out=given.held_out,
-        length=2048,
+        length=1024,
         steps=given.steps,
         sets=[
-            "data.window=128",
+            "data.window=96",
             "data.rows=20",
             "train.batch_size=4",
             "train.eval_every=500",
