@@ -95,7 +95,10 @@ def test_the_report_is_whole(files, tmp_path, monkeypatch):
     assert card == json.loads((out / "evaluation.json").read_text())
     assert card["verdict"]["better_than_pssm"] is False
     assert card["facts"]["rows shown to the model"] == 60
-    assert card["facts"]["rows of reference left out because shown"] == 60
+    facts = card["facts"]
+    assert facts["rows of reference left out because shown"] == 60
+    left_out = 60 + facts.get("rows of reference left out for coverage", 0)
+    assert facts["rows of reference"] == 200 - left_out
     assert card["lines"]["generated"]["neff_gain"] > 0
     assert set(card["contacts"]["precision"]) == {
         "shown",
@@ -147,6 +150,17 @@ def test_rows_without_provenance_are_all_generated(files):
     card = json.loads(result.stdout)
     assert card["facts"]["generated rows"] == 60
     assert card["verdict"]["words"].startswith("these rows are copies")
+
+
+def test_rows_that_no_model_wrote_are_those_shown(files, tmp_path):
+    both = tmp_path / "both.a3m"
+    new = files["pssm"].read_text().split("\n", 2)[2]
+    both.write_text(files["natural"].read_text() + new)
+    result = call(both, "--reference", files["reference"], "--json")
+    facts = json.loads(result.stdout)["facts"]
+    assert facts["generated rows"] == 30
+    assert facts["rows shown to the model"] == 60
+    assert facts["rows of reference left out because shown"] == 60
 
 
 def test_what_cannot_be_compared_is_refused(files, tmp_path):
