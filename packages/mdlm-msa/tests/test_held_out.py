@@ -183,6 +183,29 @@ def test_only_residues_count_and_gaps_are_given(families):
     assert cost.nats[0] == pytest.approx(cost.residues[0] * np.log(20), rel=1e-5)
 
 
+def test_gaps_are_scored_if_asked(families):
+    name, family = next(iter(families.items()))
+    states = family.alignment.states
+    held = family.held_out_rows
+    law = np.full((states.shape[1], 20), 1 / 20)
+    model = Columns(law)
+    model.law[1:, GAP] = np.log(1 / 4)
+    model.law[1:, 1:21] += np.log(3 / 4)
+    table = evaluate_model(
+        model, {name: family}, ks=(2,), draws=300, noise=Noise(0), gaps="scored"
+    )
+    costs = {cost.law: cost for cost in table.costs}
+    gaps = (states[held] == 20).sum()
+    residues = (states[held] < 20).sum()
+    assert costs[MODEL].residues.sum() == gaps + residues
+    exact = gaps * np.log2(4) + residues * np.log2(20 * 4 / 3)
+    assert costs[MODEL].bits == pytest.approx(exact / (gaps + residues), rel=0.02)
+    # nothing was seen: a gap has one half
+    exact = gaps + residues * (1 + np.log2(20))
+    assert costs["uniform"].bits == pytest.approx(exact / (gaps + residues))
+    assert costs[PSSM_ALL].bits < costs["uniform"].bits
+
+
 def made_table():
     """Four families; the model is better than a PSSM by 0.1, 0.2, 0.3 and 0.4 bits."""
     costs = []

@@ -18,14 +18,16 @@ from mdlm_core.errors import DataError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Schedule
 from mdlm_msa.alignment import Alignment
+from mdlm_msa.alphabet import STATES
 from mdlm_msa.data.family import Family
 from mdlm_msa.identity import nearest_identity
 from mdlm_msa.layout import Canvas, batch, size
-from mdlm_msa.scoring.residues import row_bits
+from mdlm_msa.scoring.residues import Gaps, row_bits
 
 from .baselines import (
     background_law,
     copy_law,
+    gap_law,
     nats,
     pssm,
     substitution_law,
@@ -229,6 +231,7 @@ def evaluate_model(
     schedule: Schedule | None = None,
     longest: int = 0,
     tokens_at_once: int = 16384,
+    gaps: Gaps = "given",
     progress: Progress | None = None,
 ) -> HeldOutTable:
     """Measure a model and all baselines on the same held-out rows.
@@ -249,6 +252,9 @@ def evaluate_model(
         longest: tokens of a canvas at most, as the model was trained; 0 means any. A
             family whose canvas would be longer is left out at that k, and said so.
         tokens_at_once: tokens that go through the model together, about.
+        gaps: "given" measures residues, knowing where gaps are; "scored" measures all
+            21 symbols, and the numbers are bits per column. Laws that saw no row but
+            the query then give a gap one half.
         progress: called after each batch.
 
     Raises:
@@ -258,7 +264,7 @@ def evaluate_model(
     left_out: dict[str, str] = {}
     plans = {}
     for name, family in families.items():
-        plan = _plan(name, family, max(ks, default=0), rows, noise)
+        plan = _plan(name, family, max(ks, default=0), rows, noise, gaps)
         if plan is None:
             left_out[name] = "no held-out row"
         else:
@@ -314,10 +320,18 @@ class _Plan:
     prompts: Indices
     """``(rows, k)`` for the largest k that there are rows for."""
     residues: Array
+    """Of each row; all symbols if gaps are scored."""
+    gaps: Gaps
+
+    def nats(self, law: Array, held: Indices, shown: Indices) -> Array:
+        """Return what a law of columns needs for rows, having seen some."""
+        states = self.alignment.states
+        chance = gap_law(states[shown]) if self.gaps == "scored" else None
+        return nats(law, states[held], chance)[0]
 
 
 def _plan(
-    name: str, family: Family, most: int, rows: int, noise: Noise
+    name: str, family: Family, most: int, rows: int, noise: Noise, gaps: Gaps
 ) -> _Plan | None:
     alignment = family.alignment
     if family.whole:
@@ -334,7 +348,10 @@ def _plan(
     for place, row in enumerate(held):
         draw = np.random.default_rng(noise.child("prompt", name, int(row)).integer())
         chosen[place] = draw.permutation(train)[: chosen.shape[1]]
-    return _Plan(alignment, train, held, chosen, counted[held].astype(np.float64))
+    if gaps == "scored":
+        counted = (alignment.states < STATES).sum(1)
+    count = counted[held].astype(np.float64)
+    return _Plan(alignment, train, held, chosen, count, gaps)
 
 
 def _impossible(plan: _Plan, k: int, longest: int) -> str:
@@ -362,8 +379,16 @@ def _baselines(name: str, plan: _Plan) -> list[Cost]:
         "0.9 copy of query": copy_law(states[0]),
         PSSM_ALL: pssm(states[plan.train]),
     }
+    seen = {PSSM_ALL: plan.train}
+    none = np.zeros(0, np.int64)
     return [
-        _cost(name, law, None, nats(table, states[plan.held])[0], plan.residues)
+        _cost(
+            name,
+            law,
+            None,
+            plan.nats(table, plan.held, seen.get(law, none)),
+            plan.residues,
+        )
         for law, table in laws.items()
     ]
 
@@ -375,7 +400,8 @@ def _given(name: str, plan: _Plan, k: int) -> list[Cost]:
     for place, row in enumerate(plan.held):
         prompts = plan.prompts[place, :k]
         for which, shown in enumerate((prompts, np.append(prompts, 0))):
-            found[which, place] = nats(pssm(states[shown]), states[[row]])[0][0]
+            law = pssm(states[shown])
+            found[which, place] = plan.nats(law, np.array([row]), shown)[0]
     return [
         _cost(name, PSSM, k, found[0], plan.residues),
         _cost(name, PSSM_QUERY, k, found[1], plan.residues),
@@ -410,6 +436,7 @@ def _model(
             batch(canvases, sample_id=ids).to(device.device),
             draws=draws,
             noise=noise,
+            gaps=plan.gaps,
             schedule=schedule,
         )
         found[part] = scored.nats.cpu().numpy()
