@@ -90,6 +90,11 @@ def test_the_query_is_never_dropped() -> None:
     assert coverage(alignment).tolist() == [0.4, 1.0]
 
 
+def test_the_query_comes_before_rows_of_better_coverage() -> None:
+    alignment = aligned("ACDEFGHIK-", "ACDEFGHIKL", "WWWWWGHIKL")
+    assert non_redundant(alignment.states, 0.8).tolist() == [0, 2]
+
+
 @pytest.mark.parametrize("limit", [0.3, 0.6, 0.9, 1.0])
 def test_redundancy_against_a_loop(limit: float) -> None:
     for seed, rows in ((0, 60), (1, 700)):  # less, and more, than a block

@@ -110,6 +110,9 @@ def test_numbers_of_rows_and_of_given_rows() -> None:
     depth = Counter(len(s.rows) - 1 for s in seen)
     assert sorted(depth) == list(range(1, 10))
     assert chisquare([depth[m] for m in range(1, 10)]).pvalue > 1e-3
+    alone = sum(sum(s.given) == 1 for s in seen)
+    half = sum(0.5 + 0.5 / (len(s.rows) - 1) for s in seen)
+    assert abs(alone - half) < 4 * 0.5 * len(seen) ** 0.5
     prompts = Counter(sum(s.given) - 1 for s in seen if len(s.rows) == 7)
     total = sum(prompts.values())
     chance = [0.5 + 0.5 / 6, *[0.5 / 6] * 5]  # of 6 homologues 0 to 5 are given

@@ -82,6 +82,12 @@ def test_maxmin_leaves_the_query_out_of_the_distances() -> None:
         assert 1 in found
 
 
+def test_maxmin_of_rows_that_are_the_same() -> None:
+    alignment = aligned("AAAA", *["CCCC"] * 4)
+    found = select_rows(alignment, 3, "maxmin", NOISE).tolist()
+    assert len(set(found)) == 3
+
+
 def test_weighted_is_without_replacement_in_proportion() -> None:
     """The chance of i then j is w_i / W * w_j / (W - w_i)."""
     alignment = relatives(4, 10)

@@ -66,14 +66,19 @@ def test_rows_are_relatives_of_many_degrees(families: list[Family]) -> None:
     assert 0.02 < gaps < 0.2
 
 
-def test_gaps_come_in_runs(families: list[Family]) -> None:
-    """The mean run of a row with gaps is longer than if gaps fell singly."""
-    runs, gaps = 0, 0
+def test_gaps_come_in_runs_that_relatives_share(families: list[Family]) -> None:
+    """Runs inside of rows, not the ends of fragments."""
+    lengths, shared = [], []
     for family in families:
-        gap = family.alignment.is_gap[1:]
-        runs += int((np.diff(gap, axis=1, prepend=False) & gap).sum())
-        gaps += int(gap.sum())
-    assert gaps / runs > 3
+        gap = np.pad(family.alignment.is_gap[1:], ((0, 0), (1, 1)))
+        step = np.diff(gap.astype(int), axis=1)
+        starts, ends = np.argwhere(step == 1), np.argwhere(step == -1)
+        inside = (starts[:, 1] > 0) & (ends[:, 1] < family.alignment.length)
+        runs = np.stack([starts[inside, 1], ends[inside, 1]], 1)
+        lengths += (runs[:, 1] - runs[:, 0]).tolist()
+        shared.append(len(np.unique(runs, axis=0)) / len(runs))
+    assert 3 < np.mean(lengths) < 6
+    assert np.mean(shared) < 0.5
 
 
 def test_substitutions_are_those_of_blosum(families: list[Family]) -> None:
