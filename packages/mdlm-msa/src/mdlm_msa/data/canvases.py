@@ -223,7 +223,7 @@ def measured(
             homologues = shapes.homologues(zero, rng.random(1))
             given = int(shapes.given(homologues, rng.random(1), rng.random(1))[0])
             start, inside = window(family, rest, width, rng)
-            free = inside[: int(homologues[0]) - given]
+            free = inside[: max(1, int(homologues[0]) - given)]
             rest = rest[~np.isin(rest, free)]
             there = family.alignment.is_residue[shown, start : start + width].any(1)
             others = shown[there & ~np.isin(shown, free)]
