@@ -8,7 +8,14 @@ from scipy.spatial.distance import cdist
 
 from mdlm_msa.alphabet import STATE_OF, Ids
 from mdlm_msa.formats.reading import read_alignment
-from mdlm_msa.identity import identity_all, identity_pair, nearest_identity
+from mdlm_msa.identity import (
+    Planes,
+    alike,
+    equal_columns,
+    identity_all,
+    identity_pair,
+    nearest_identity,
+)
 from mdlm_msa.weights import neff, sequence_weights
 
 from .family_toys import REAL, aligned, relatives
@@ -59,11 +66,27 @@ def test_tables_larger_than_a_tile() -> None:
     )
 
 
+@pytest.mark.parametrize("columns", [7, 64, 150])
+def test_alike_is_the_count_of_equal_columns(columns: int) -> None:
+    """Among few rows that are alike, and among many."""
+    for change in (0.02, 0.5):
+        states = relatives(200, columns, change=change).states
+        planes, plain = Planes.sorted(states), Planes.of(states)
+        equal = equal_columns(plain, plain)
+        np.testing.assert_array_equal(equal_columns(planes, planes), equal)
+        for least in (0, columns // 2, columns - columns // 10, columns):
+            np.testing.assert_array_equal(alike(planes, planes, least), equal >= least)
+        part = planes.select(slice(3, 20))
+        np.testing.assert_array_equal(
+            alike(part, planes, columns // 2), equal[3:20] >= columns // 2
+        )
+
+
 def test_weights_against_a_loop() -> None:
     states = relatives(300, 41, change=0.25).states
-    alike = (1 - cdist(states, states, "hamming")) >= 0.8 - 1e-9
-    np.testing.assert_allclose(sequence_weights(states), 1 / alike.sum(1))
-    assert neff(states) == pytest.approx((1 / alike.sum(1)).sum())
+    near = (1 - cdist(states, states, "hamming")) >= 0.8 - 1e-9
+    np.testing.assert_allclose(sequence_weights(states), 1 / near.sum(1))
+    assert neff(states) == pytest.approx((1 / near.sum(1)).sum())
     assert 1 < neff(states) < 300
 
 

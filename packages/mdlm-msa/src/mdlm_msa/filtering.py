@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .alignment import Alignment
 from .alphabet import DOT, GAP, Ids
 from .config import RowFilter
-from .identity import Planes, equal_columns, identity_pair
+from .identity import Planes, alike, identity_pair
 
 _BLOCK = 512
 _STEP = 0.02
@@ -78,9 +78,9 @@ def filter_rows(
         f"gaps above {rules.max_gaps:g}": share < 1 - rules.max_gaps - _SLACK,
     }
     if rules.min_identity > 0:
-        alike = identity_pair(states[:1], states)[0]
+        to_query = identity_pair(states[:1], states)[0]
         checks[f"identity to the query below {rules.min_identity:g}"] = (
-            alike < rules.min_identity - 1e-6
+            to_query < rules.min_identity - 1e-6
         )
     keep = np.ones(alignment.depth, bool)
     dropped: dict[str, int] = {}
@@ -133,7 +133,7 @@ def non_redundant(states: Ids, max_identity: float = 0.9) -> Places:
         max_identity: share of equal columns, at most.
     """
     order = _by_coverage(states)
-    kept = _extend(Planes.of(states[order]), np.zeros(0, np.int64), max_identity)
+    kept = _extend(Planes.sorted(states[order]), np.zeros(0, np.int64), max_identity)
     return np.sort(order[kept])
 
 
@@ -150,7 +150,7 @@ def diverse(states: Ids, count: int, max_identity: float = 0.9) -> Places:
         max_identity: identity of two kept rows, at most.
     """
     order = _by_coverage(states)
-    planes = Planes.of(states[order])
+    planes = Planes.sorted(states[order])
     kept = np.zeros(0, np.int64)
     steps = np.arange(_STEP, max_identity, _STEP).tolist()
     for limit in (*steps, max_identity):
@@ -189,10 +189,10 @@ def _extend(planes: Planes, kept: Places, max_identity: float) -> Places:
         block = fresh[top : top + _BLOCK]
         for left in range(0, len(kept), _BLOCK):
             there = planes.select(kept[left : left + _BLOCK])
-            like = equal_columns(planes.select(block), there) > most
+            like = alike(planes.select(block), there, most + 1)
             block = block[~like.any(1)]
         part = planes.select(block)
-        like = equal_columns(part, part) > most
+        like = alike(part, part, most + 1)
         free = np.ones(len(block), bool)
         for i in range(len(block)):
             if free[i]:

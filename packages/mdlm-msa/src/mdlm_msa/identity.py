@@ -52,6 +52,14 @@ class Planes:
     """L."""
 
     @classmethod
+    def sorted(cls, states: Ids) -> Planes:
+        """Pack states with the columns that vary most first, for `alike`."""
+        symbols = np.minimum(np.asarray(states, np.uint8), 31)
+        count = np.stack([(symbols == a).sum(0) for a in np.unique(symbols)])
+        same = (count.astype(np.float64) ** 2).sum(0)  # pairs with equal symbols
+        return cls.of(symbols[:, np.argsort(same, kind="stable")])
+
+    @classmethod
     def of(cls, states: Ids) -> Planes:
         """Pack states ``(R, L)``: 0 to 19 residues, 20 the gap, 255 other letters."""
         symbols = np.minimum(np.asarray(states, np.uint8), 31)
@@ -67,6 +75,10 @@ class Planes:
     def select(self, rows: NDArray[np.int64] | slice) -> Planes:
         """Return some of the rows."""
         return Planes(self.bits[:, :, rows], self.residues[:, rows], self.length)
+
+    def words(self, which: slice) -> Planes:
+        """Return some of the words of 64 columns."""
+        return Planes(self.bits[:, which], self.residues[which], self.length)
 
 
 def _differ(a: Planes, b: Planes) -> Iterator[Words]:
@@ -97,6 +109,34 @@ def equal_columns(a: Planes, b: Planes) -> Counts:
         part = found[rows, others]
         for words in _differ(a.select(rows), b.select(others)):
             part -= np.bitwise_count(words)
+    return found
+
+
+def alike(a: Planes, b: Planes, least: int) -> NDArray[np.bool_]:
+    """Return ``(A, B)``: whether rows have the same symbol in `least` columns or more.
+
+    The same as ``equal_columns(a, b) >= least``. Pairs that differ too much in the
+    first words are not looked at further, which are most if these columns vary; so use
+    `Planes.sorted`.
+    """
+    most = a.length - least  # columns that may differ
+    found = np.empty((len(a), len(b)), bool)
+    enough = 1 + most // 40  # words in which unlike rows differ by more than that
+    first, rest = slice(0, enough), slice(enough, None)
+    for rows, others in _tiles(a, b):
+        x, y = a.select(rows), b.select(others)
+        differ = np.zeros((len(x), len(y)), np.int32)
+        for words in _differ(x.words(first), y.words(first)):
+            differ += np.bitwise_count(words)
+        i, j = (differ <= most).nonzero()
+        if len(i) < differ.size // 8:
+            p, q = x.bits[:, rest, i], y.bits[:, rest, j]
+            more = np.bitwise_or.reduce(p ^ q, axis=0)
+            differ[i, j] += np.bitwise_count(more).sum(0, dtype=np.int32)
+        else:
+            for words in _differ(x.words(rest), y.words(rest)):
+                differ += np.bitwise_count(words)
+        found[rows, others] = differ <= most
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .alphabet import Ids
-from .identity import Planes, equal_columns
+from .identity import Planes, alike
 
 _ROWS = 256
 
@@ -27,13 +27,13 @@ def sequence_weights(states: Ids, threshold: float = 0.8) -> NDArray[np.float64]
     Returns:
         Weights in (0, 1], float64; their sum is Neff.
     """
-    planes = Planes.of(states)
+    planes = Planes.sorted(states)
     least = math.ceil(threshold * planes.length - 1e-9)
-    alike = np.empty(len(planes), np.int64)
+    found = np.empty(len(planes), np.int64)
     for top in range(0, len(planes), _ROWS):
         part = slice(top, top + _ROWS)
-        alike[part] = (equal_columns(planes.select(part), planes) >= least).sum(1)
-    return 1.0 / alike
+        found[part] = alike(planes.select(part), planes, least).sum(1)
+    return 1.0 / found
 
 
 def neff(states: Ids, threshold: float = 0.8) -> float:
