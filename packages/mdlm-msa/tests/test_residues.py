@@ -66,10 +66,10 @@ def one() -> Batch:
 def test_the_bound_is_the_mean_over_all_orders(gaps: str) -> None:
     toy, batch = Toy(strength=0.5), one()
     expected = exact(toy, batch, residues=gaps == "given")
-    found = row_bits(toy, batch, draws=3000, noise=Noise(1), gaps=gaps)  # type: ignore[arg-type]
+    found = row_bits(toy, batch, draws=1000, noise=Noise(1), gaps=gaps)  # type: ignore[arg-type]
     assert found.count.tolist() == [2 if gaps == "given" else 3]
     assert abs(float(found.nats[0]) - expected) < 5 * float(found.se[0]) + 1e-9
-    assert 0 < float(found.se[0]) < 0.1
+    assert 0 < float(found.se[0]) < 0.15
 
 
 def test_without_context_one_law_is_added_up() -> None:
