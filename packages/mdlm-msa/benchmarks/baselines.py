@@ -40,8 +40,8 @@ from mdlm_msa.evaluation.held_out import evaluate_model, split_rows
 from mdlm_msa.formats.reading import read_alignments
 
 ROWS = 200
-"""Rows of each kind in the table of generators; it takes families of three times as
-many, so that both halves of the rest are as deep."""
+"""Rows of each kind in the table of generators; it takes families of twice as many, one
+half to measure with and one half for the baselines."""
 SHOWN = {
     "js": "JS",
     "rho": "rho",
@@ -140,7 +140,7 @@ def generators(found: list[Alignment], noise: Noise) -> dict[str, Any]:
             continue
         names.append(alignment.name)
         query = alignment.states[0]
-        rows = states[:ROWS]  # not looked at: the natural split is another half
+        rows = states[:ROWS]  # in the place of generated rows; not shown
         compared = beside_baselines(
             rows, states, query, noise.child("generators", alignment.name), most=ROWS
         )

@@ -38,6 +38,21 @@ def test_gaps_by_hand():
     assert np.allclose(gap_rate(rows), [0.6, 1, 0])
 
 
+def test_natural_rows_are_a_random_choice():
+    """In any order of the file, such as that of a search: the nearest rows first."""
+    natural = np.arange(20, dtype=np.uint8).repeat(10).reshape(-1, 2)  # row i: i // 5
+    ranks = []
+    for seed in range(40):
+        made = generators.all_of(natural[0], natural, natural, 10, Noise(seed))
+        found = made[NATURAL][:, 0]
+        assert len(found) == 10
+        assert np.bincount(found).max() <= 5  # without replacement
+        ranks.append(found.mean())
+    assert np.mean(ranks) == pytest.approx(natural[:, 0].mean(), abs=1.0)
+    made = generators.all_of(natural[0], natural, natural, 500, Noise(0))
+    assert np.array_equal(made[NATURAL], natural)
+
+
 def test_draws_follow_the_law():
     law = np.random.default_rng(0).dirichlet(np.ones(21), 3)
     rows = generators.draw(law, 40000, np.random.default_rng(1))

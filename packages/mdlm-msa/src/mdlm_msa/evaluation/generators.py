@@ -87,12 +87,14 @@ def all_of(
     Args:
         query: states ``(L,)``.
         states: ``(R, L)`` rows that profile, identity and gaps are taken from.
-        natural: rows of the family that are given back as they are.
+        natural: rows of the family, of which a random choice is given back as it is.
         count: n.
         noise: decides every draw.
     """
+    rng = np.random.default_rng(noise.child("natural").integer())
+    chosen = rng.choice(len(natural), min(count, len(natural)), replace=False)
     return {
-        NATURAL: natural[:count],
+        NATURAL: natural[np.sort(chosen)],
         PSSM: sample_pssm(states, count, noise.child("pssm")),
         MUTATION: mutate(query, states, count, noise.child("mutate")),
         COPIES: copies(query, count),
