@@ -103,8 +103,7 @@ def train(given: argparse.Namespace) -> None:
             "data.window=96",
             "data.rows=20",
             "train.batch_size=4",
-            "train.eval_every=500",
-            "train.save_every=500",
+            *once(given.steps),
             "train.ema=0.998",
             "task.eval_rows=24",
             "task.eval_draws=2",
@@ -188,8 +187,7 @@ def tuned(given: argparse.Namespace, name: str) -> dict[str, Any]:
             "task.eval_draws=2",
             "task.sample_count=0",
             "train.batch_size=4",
-            "train.eval_every=100",
-            "train.save_every=100",
+            *once(given.tune_steps),
         ],
         resume=(out / "config.yaml").is_file(),
     )
@@ -296,6 +294,13 @@ def compared(given: argparse.Namespace, name: str) -> Mapping[str, Any]:
     ]
     print(f"{name}: residue r of eight draws of a PSSM: {min(rs):.3f} to {max(rs):.3f}")
     return answer
+
+
+def once(steps: int) -> list[str]:
+    """Return settings to measure at the end alone: the families that are measured
+    must not decide which checkpoint is taken."""
+    ends = (f"train.eval_every={steps}", f"train.save_every={steps}")
+    return [*ends, "train.eval_start=false"]
 
 
 def alignment(data: Path, name: str) -> Any:

@@ -78,7 +78,7 @@ def many(count: int = 6, rows: int = 40, columns: int = 20) -> list[Alignment]:
 
 def source_of(alignments: list[Alignment], **settings: Any) -> MSASource:
     given = {"filter": "none", "length": 400, "rows": 10, **settings}
-    return MSASource.from_alignments(alignments, AlignmentsConfig(**given))
+    return MSASource.from_alignments(alignments, AlignmentsConfig(**{"requery": 0.0, **given}))
 
 
 # ---- training -----------------------------------------------------------------
@@ -255,17 +255,48 @@ def test_rows_without_a_residue_in_the_window_are_not_used() -> None:
     query = "ACDEFGHIKLMNPQRSTVWY" * 2
     family = aligned(query, "-" * 35 + "WWWWW", "WWWWW" + "-" * 35, name="a")
     home = Family.of(family)
+    everything = np.arange(40)
     rng = np.random.default_rng(0)
     seen = Counter()
     for _ in range(300):
-        start, among = window(home, home.train_rows, 10, rng)
-        assert 0 <= start <= 30
+        columns, among = window(home, home.train_rows, everything, 10, rng)
+        assert columns.tolist() == list(range(columns[0], columns[0] + 10))
         assert len(among)
-        part = family.is_residue[among, start : start + 10]
+        part = family.is_residue[np.ix_(among, columns)]
         assert part.any(1).all()
         seen[tuple(among.tolist())] += 1
     assert set(seen) == {(1,), (2,)}
-    assert window(home, home.train_rows, 40, rng) == (0, home.train_rows)
+    columns, among = window(home, home.train_rows, everything, 40, rng)
+    assert columns.tolist() == everything.tolist()
+    assert among.tolist() == [1, 2]
+
+
+def test_another_row_may_stand_for_the_query() -> None:
+    """Then the canvas has its columns, and it is not among the homologues."""
+    rows = ["ACDEFGHIKL", "AC--FGHIKW", "ACDEFG---V", "--------KL"]
+    made = source_of(
+        [aligned(*rows, name="a"), aligned("WWWWWWW", "WWAWWWW", name="b")],
+        hold_out=("b",),
+        filter="none",
+        requery=1.0,
+        epoch=64,
+    )
+    queries: Counter[str] = Counter()
+    for batch in islice(made.batches("train", size=8, seed=0), 16):
+        for b in range(len(batch)):
+            tokens = batch.tokens[b][~batch.pad[b]]
+            columns = int(batch.positions[b, :, 0].max())
+            found = [decode(row) for row in rows_of(tokens, columns)]
+            query = found[0]
+            queries[query] += 1
+            assert "-" not in query
+            place = [row.replace("-", "") for row in rows].index(query)
+            kept = [i for i, letter in enumerate(rows[place]) if letter != "-"]
+            others = {"".join(row[i] for i in kept) for row in rows[1:]}
+            assert set(found[1:]) <= others
+            assert query not in found[1:]
+    # The last row has too few columns: the query itself stands in for it.
+    assert set(queries) == {"ACDEFGHIKL", "ACFGHIKW", "ACDEFGV"}
 
 
 def test_shapes_fit_the_canvas() -> None:

@@ -78,6 +78,9 @@ class AlignmentsConfig:
     fit. 0 means all that fit with one row."""
     select: Selection = "random"
     """Which rows of a family a canvas gets."""
+    requery: float = 0.5
+    """Chance that another row stands for the query, with the columns that it has; so
+    that a model of any family sees more queries than there are families."""
     prompt_rows: int = -1
     """Rows after the query that are given, not restored; -1 draws their number."""
     filter: Literal["default", "msagpt", "none"] = "default"
@@ -120,7 +123,7 @@ class AlignmentsConfig:
             f"data.prompt_rows is {self.prompt_rows}; with data.rows={self.rows} it "
             f"must be below {self.rows - 1}, so that a row is left to restore",
         )
-        share("data", self, "holdout", "holdout_rows")
+        share("data", self, "holdout", "holdout_rows", "requery")
         for name in ("min_coverage", "min_identity", "max_identity", "max_gaps"):
             value = getattr(self, name)
             require(

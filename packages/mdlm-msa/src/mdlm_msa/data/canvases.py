@@ -43,12 +43,14 @@ class Placed:
     """One canvas: rows and columns of a family."""
 
     family: int
-    start: int
-    """The first column."""
+    columns: Rows
+    """Which columns of the family."""
     prompts: Rows
     """Homologues that are given."""
     free: Rows
     """Homologues that are restored."""
+    query: int = 0
+    """The row that stands for the query."""
 
 
 class Shapes:
@@ -149,8 +151,10 @@ class Chooser:
     ) -> Placed:
         """Choose `count` training rows for a canvas, `given` of them shown."""
         home = self.families[family]
+        query, columns = self._query(home, noise)
         rng = np.random.default_rng(noise.child("window").integer())
-        start, among = window(home, home.train_rows, width, rng)
+        homologues = home.train_rows[home.train_rows != query]
+        columns, among = window(home, homologues, columns, width, rng)
         how = self.config.select
         chosen = select_rows(
             home.alignment,
@@ -163,7 +167,19 @@ class Chooser:
         )
         chosen = rng.permutation(chosen)  # the order of a file says too much
         given = min(given, len(chosen) - 1)
-        return Placed(family, start, chosen[:given], chosen[given:])
+        return Placed(family, columns, chosen[:given], chosen[given:], query)
+
+    def _query(self, home: Family, noise: Noise) -> tuple[int, Rows]:
+        """Return the row that stands for the query, and the columns it has."""
+        everything = np.arange(home.alignment.length)
+        rng = np.random.default_rng(noise.child("query").integer())
+        if rng.random() >= self.config.requery or len(home.train_rows) < 2:
+            return 0, everything
+        row = int(rng.choice(home.train_rows))
+        columns = home.alignment.is_residue[row].nonzero()[0]
+        if 2 * len(columns) < len(everything):
+            return 0, everything
+        return row, columns
 
     def _clusters(self, family: int) -> Rows:
         if family not in self._labels:
@@ -171,33 +187,39 @@ class Chooser:
             self._labels[family] = clusters(states)
         return self._labels[family]
 
-    def canvas(self, placed: Placed, width: int) -> Canvas:
+    def canvas(self, placed: Placed) -> Canvas:
         """Return the canvas with its rows."""
         rows = self.families[placed.family].alignment.rows
-        order = np.concatenate([[0], placed.prompts, placed.free])
-        part = rows[order, placed.start : placed.start + width]
+        order = np.concatenate([[placed.query], placed.prompts, placed.free])
+        part = rows[np.ix_(order, placed.columns)]
         return Canvas(part, given=1 + len(placed.prompts))
 
 
 def window(
-    family: Family, among: Rows, width: int, rng: np.random.Generator
-) -> tuple[int, Rows]:
-    """Return the first column of a random window, and the rows with a residue there.
+    family: Family, among: Rows, columns: Rows, width: int, rng: np.random.Generator
+) -> tuple[Rows, Rows]:
+    """Return a random window of columns, and the rows with a residue there.
 
     If no row has one, the window is laid over a residue of one of the rows.
+
+    Args:
+        family: where.
+        among: numbers of rows.
+        columns: those that may be taken, in order.
+        width: how many are taken, if there are as many.
+        rng: decides.
     """
-    spare = family.alignment.length - width
-    if spare <= 0:
-        return 0, among
-    residues = family.alignment.is_residue[among]
-    start = int(rng.integers(spare + 1))
+    residues = family.alignment.is_residue[np.ix_(among, columns)]
+    spare = max(len(columns) - width, 0)
+    start = int(rng.integers(spare + 1)) if spare else 0
     inside = residues[:, start : start + width].any(1)
-    if not inside.any():
-        columns = residues[int(rng.integers(len(among)))].nonzero()[0]
-        column = int(rng.choice(columns))
+    if not inside.any() and residues.any():
+        row = residues[int(rng.choice(residues.any(1).nonzero()[0]))]
+        column = int(rng.choice(row.nonzero()[0]))
         start = int(np.clip(column - rng.integers(width), 0, spare))
         inside = residues[:, start : start + width].any(1)
-    return start, among[inside]
+    found = among[inside] if inside.any() else among
+    return columns[start : start + width], found
 
 
 def measured(
@@ -222,13 +244,14 @@ def measured(
         while len(rest):
             homologues = shapes.homologues(zero, rng.random(1))
             given = int(shapes.given(homologues, rng.random(1), rng.random(1))[0])
-            start, inside = window(family, rest, width, rng)
+            everything = np.arange(family.alignment.length)
+            columns, inside = window(family, rest, everything, width, rng)
             free = inside[: max(1, int(homologues[0]) - given)]
             rest = rest[~np.isin(rest, free)]
-            there = family.alignment.is_residue[shown, start : start + width].any(1)
+            there = family.alignment.is_residue[np.ix_(shown, columns)].any(1)
             others = shown[there & ~np.isin(shown, free)]
             prompts = rng.permutation(others)[:given]
-            yield Placed(f, start, prompts, free), width
+            yield Placed(f, columns, prompts, free), width
 
 
 def tokens(placed: Placed, width: int) -> int:

@@ -113,7 +113,7 @@ class MSASource:
             mine = share(whole, rank, world)
             found = [self._measured[i] for i in mine] or [self._measured[first]]
             batch = on_canvas(
-                [chooser.canvas(placed, width) for placed, width in found],
+                [chooser.canvas(placed) for placed, _ in found],
                 torch.from_numpy(mine if len(mine) else whole[:1]),
                 width=max(tokens(*self._measured[i]) for i in whole),
             )
@@ -147,7 +147,7 @@ class MSASource:
                 int(planned.given[i]),
                 noise.child("canvas", i),
             )
-            canvases.append(self._chooser.canvas(placed, width))
+            canvases.append(self._chooser.canvas(placed))
         return on_canvas(
             canvases,
             torch.from_numpy(mine),
