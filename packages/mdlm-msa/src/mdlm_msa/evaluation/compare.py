@@ -16,6 +16,7 @@ from mdlm_core.errors import DataError
 from mdlm_core.kernels.noise import Noise
 from mdlm_msa.alphabet import Ids
 from mdlm_msa.identity import identity_pair, nearest_identity
+from mdlm_msa.origin import COPY
 from mdlm_msa.weights import neff, sequence_weights
 
 from . import generators
@@ -24,8 +25,6 @@ from .pairs import pair_correlation
 from .profile import Array, ProfileDifference, compare, jensen_shannon, same_columns
 
 GENERATED = "generated"
-LIKE = 0.95
-"""Identity above which a row counts as a copy."""
 LEAST = 20
 """Rows of reference from which on there is a comparison with baselines."""
 PROFILES = 8
@@ -64,11 +63,11 @@ class Measured:
     nearest: float
     """Identity to the nearest row of reference, the mean over rows."""
     repeated: float
-    """Share of rows above `LIKE` to a row of reference."""
+    """Share of rows above `COPY` to a row of reference."""
     nearest_query: float
-    """Share of rows above `LIKE` to the query."""
+    """Share of rows above `COPY` to the query."""
     nearest_known: float | None
-    """Share of rows above `LIKE` to a row that the model knew; None if not known."""
+    """Share of rows above `COPY` to a row that the model knew; None if not known."""
     duplicates: float
     """Share of rows that repeat an earlier one, or the query."""
     neff_gain: float | None = None
@@ -120,7 +119,7 @@ def measure(
     empty = min(run.sum() for run in runs) == 0
     novel: float | None = None
     if known is not None and len(known):
-        novel = float((nearest_identity(rows, known) > LIKE).mean())
+        novel = float((nearest_identity(rows, known) > COPY).mean())
     gain: float | None = None
     if shown is not None:
         gain = neff(np.vstack([shown, rows])) - neff(shown)
@@ -146,8 +145,8 @@ def measure(
             if empty
             else float(jensen_shannon(*(run / run.sum() for run in runs))),
             nearest=float(near.mean()),
-            repeated=float((near > LIKE).mean()),
-            nearest_query=float((identity > LIKE).mean()),
+            repeated=float((near > COPY).mean()),
+            nearest_query=float((identity > COPY).mean()),
             nearest_known=novel,
             duplicates=float((len(rows) + 1 - len(seen)) / len(rows)),
             neff_gain=gain,

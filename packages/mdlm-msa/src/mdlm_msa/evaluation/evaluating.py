@@ -16,6 +16,7 @@ from mdlm_core.kernels.noise import Noise
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import Ids
 from mdlm_msa.data.family import Family
+from mdlm_msa.origin import by_model
 
 from .compare import GENERATED, Comparison, beside_baselines, plain, require_query
 from .contacts_mf import (
@@ -33,8 +34,6 @@ from .verdict import Verdict, verdict
 
 Method = Literal["mean-field", "pseudo-likelihood"]
 SHOWN, BOTH, NATURAL = "shown", "shown and generated", "reference"
-PROVENANCE = "mdlm|"
-"""How the header of a row begins that a model wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +150,7 @@ def evaluate(
     ):
         if other is not None:
             require_query(generated.query, other.query, other.name or where)
-    written = np.array([h.startswith(PROVENANCE) for h in generated.headers])
+    written = np.array([by_model(h) for h in generated.headers])
     if not written.any():
         written[1:] = True
     rows = generated.states[written]

@@ -13,6 +13,7 @@ import numpy as np
 
 from mdlm_core.cache import write_atomic
 from mdlm_core.errors import UsageError
+from mdlm_msa.origin import COPY
 
 from . import figures
 from .compare import Measured
@@ -29,7 +30,7 @@ COLUMNS: dict[str, str] = {
     "nearest": "identity to the nearest row of reference; mean",
     "gap error": "share of gaps, less that of the reference",
     "gap runs": "bits, Jensen-Shannon divergence of the lengths of runs of gaps",
-    "copies": f"share above {0.95:.0%} identity to the query, or repeated",
+    "copies": f"share above {COPY:.0%} identity to the query, or repeated",
 }
 CAPTIONS = {
     "logo": "Height of a stack: conservation in bits; of a letter: its share. Above: "

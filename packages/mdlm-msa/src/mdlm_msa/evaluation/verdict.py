@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .compare import GENERATED, LIKE, Comparison
+from mdlm_msa.origin import COPY
+
+from .compare import GENERATED, Comparison
 from .generators import MUTATION, NATURAL, PSSM
 
 MARGIN = 0.05
@@ -52,7 +54,7 @@ def verdict(comparison: Comparison) -> Verdict:
     copied = max(rows.duplicates, rows.nearest_query, rows.nearest_known or 0.0)
     if copied >= COPIES:
         reasons.append(
-            f"{copied:.0%} of the rows repeat another, or are more than {LIKE:.0%} "
+            f"{copied:.0%} of the rows repeat another, or are more than {COPY:.0%} "
             f"identical to the query or to a row that the model knew"
         )
     if PSSM not in lines:
@@ -65,7 +67,7 @@ def verdict(comparison: Comparison) -> Verdict:
         )
     if rows.repeated >= lines[NATURAL].repeated + COPIES:
         reasons.append(
-            f"{rows.repeated:.0%} of the rows are more than {LIKE:.0%} identical to a "
+            f"{rows.repeated:.0%} of the rows are more than {COPY:.0%} identical to a "
             f"row of the reference, and {lines[NATURAL].repeated:.0%} of natural ones: "
             f"they are remembered"
         )

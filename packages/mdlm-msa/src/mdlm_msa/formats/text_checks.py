@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+from mdlm_msa.origin import PREFIX
+
 Entry = tuple[Literal["error", "warning", "note"], str, str, tuple[int, ...]]
 """Level, rule, message, rows."""
 
@@ -126,7 +128,7 @@ def _headers(lines: list[bytes], target: str) -> Iterator[Entry]:
     generated = [
         i
         for i, header in enumerate(headers, start=1)
-        if header.startswith(b"mdlm|") and b"\t" in header
+        if header.startswith(PREFIX.encode()) and b"\t" in header
     ]
     if generated:
         yield (

@@ -26,6 +26,7 @@ from mdlm_core.cache import write_atomic
 from mdlm_core.train.state import named_tensors, whole
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import decode
+from mdlm_msa.origin import PREFIX
 
 from .generate import Generated, NewRow
 from .inpaint import Inpainted
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from mdlm_core.train.runs import LoadedRun
 
 FORMAT = 1
-PREFIX = "mdlm|"
-"""How the header of a row begins that a model wrote."""
 _PACKAGES = ("mdlm-core", "mdlm-msa", "torch", "numpy")
 
 

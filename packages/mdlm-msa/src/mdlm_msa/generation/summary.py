@@ -13,11 +13,10 @@ from mdlm_core.kernels.noise import Noise
 from mdlm_msa.evaluation.compare import GENERATED, LEAST, beside_baselines
 from mdlm_msa.evaluation.generators import MUTATION, NATURAL, PSSM
 from mdlm_msa.evaluation.verdict import verdict
+from mdlm_msa.origin import COPY
 from mdlm_msa.weights import neff
 
 from .generate import Generated
-
-_COPY = 0.95
 
 
 def measure(found: Generated) -> dict[str, Any]:
@@ -44,7 +43,7 @@ def measure(found: Generated) -> dict[str, Any]:
         "identity_low": float(identity.min()),
         "identity_high": float(identity.max()),
         "nearest_to_input": float(np.median(nearest)),
-        "copies": float((nearest > _COPY).mean()),
+        "copies": float((nearest > COPY).mean()),
         "gaps": float((new == 20).mean()),
     }
     nats = np.array([row.nats for row in found.rows])
@@ -97,7 +96,7 @@ def describe(numbers: dict[str, Any]) -> list[str]:
         f"identity to the query {numbers['identity_to_query']:.0%} (median; "
         f"{numbers['identity_low']:.0%} to {numbers['identity_high']:.0%}), to the "
         f"nearest row of the input {numbers['nearest_to_input']:.0%}; above "
-        f"{_COPY:.0%}: {numbers['copies']:.0%} of the rows",
+        f"{COPY:.0%}: {numbers['copies']:.0%} of the rows",
     ]
     gaps = f"gaps {numbers['gaps']:.0%}"
     if "bits_per_residue" in numbers:

@@ -26,10 +26,8 @@ from mdlm_msa.evaluation.baselines import bits, pssm
 from mdlm_msa.evaluation.pairs import pair_correlation
 from mdlm_msa.evaluation.profile import GAP_STATE, Array, compare
 from mdlm_msa.identity import identity_pair
+from mdlm_msa.origin import COPY
 from mdlm_msa.weights import sequence_weights
-
-ALIKE = 0.95
-"""Identity above which a row repeats another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +95,7 @@ class Judge:
 def repeated_share(rows: Ids, query: Ids) -> float:
     """Return the share of rows ``(N, L)`` that repeat the query or a row above."""
     everything = np.concatenate([query[None], rows])
-    alike = np.tril(identity_pair(everything), -1) > ALIKE
+    alike = np.tril(identity_pair(everything), -1) > COPY
     return float(np.any(alike, axis=1)[1:].mean())
 
 
