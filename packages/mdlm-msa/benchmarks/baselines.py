@@ -25,7 +25,6 @@ import numpy as np
 from mdlm_core.kernels.noise import Noise
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.data.family import Family
-from mdlm_msa.evaluation.baselines import bits, pssm
 from mdlm_msa.evaluation.compare import beside_baselines, plain
 from mdlm_msa.evaluation.contacts_mf import (
     mean_field,
@@ -38,6 +37,7 @@ from mdlm_msa.evaluation.contacts_plm import fit
 from mdlm_msa.evaluation.generators import NATURAL
 from mdlm_msa.evaluation.held_out import evaluate_model, split_rows
 from mdlm_msa.formats.reading import read_alignments
+from mdlm_msa.laws import bits, pssm
 
 ROWS = 200
 """Rows of each kind in the table of generators; it takes families of twice as many, one

@@ -11,7 +11,6 @@ from mdlm_msa.alphabet import GAP, MASK, RESIDUES, STATE_OF, VOCAB_SIZE
 from mdlm_msa.data.family import Family
 from mdlm_msa.data.synthetic import synthetic_families
 from mdlm_msa.evaluation import held_out
-from mdlm_msa.evaluation.baselines import nats, pssm
 from mdlm_msa.evaluation.held_out import (
     MODEL,
     PSSM,
@@ -22,6 +21,7 @@ from mdlm_msa.evaluation.held_out import (
     split_rows,
 )
 from mdlm_msa.identity import identity_pair
+from mdlm_msa.laws import nats, pssm
 
 
 class Columns(torch.nn.Module):

@@ -7,13 +7,6 @@ import numpy as np
 import pytest
 
 from mdlm_core.kernels.noise import Noise
-from mdlm_msa.evaluation.baselines import (
-    background_law,
-    bits,
-    copy_law,
-    pssm,
-    substitution_law,
-)
 from mdlm_msa.evaluation.compare import beside_baselines
 from mdlm_msa.evaluation.contacts_mf import (
     mean_field,
@@ -24,6 +17,13 @@ from mdlm_msa.evaluation.contacts_mf import (
 from mdlm_msa.evaluation.generators import COPIES, MUTATION, NATURAL, PSSM
 from mdlm_msa.evaluation.held_out import split_rows
 from mdlm_msa.formats.reading import read_alignment
+from mdlm_msa.laws import (
+    background_law,
+    bits,
+    copy_law,
+    pssm,
+    substitution_law,
+)
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "msa"
 pytestmark = pytest.mark.skipif(

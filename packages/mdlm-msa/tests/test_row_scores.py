@@ -11,7 +11,7 @@ from mdlm_core.errors import DataError, UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import GAP, STATE_OF, encode
-from mdlm_msa.evaluation.baselines import nats, pssm
+from mdlm_msa.laws import nats, pssm
 from mdlm_msa.scoring.report import RowReport, entropy
 from mdlm_msa.scoring.rows import Target, laws_alone, score_rows
 from mdlm_msa.scoring.shown import Shown, show

@@ -46,9 +46,11 @@ BANNED: tuple[int, ...] = tuple(i for i in range(VOCAB_SIZE) if i not in WRITTEN
 
 STATES = 21
 """The symbols of statistics: residue with the id i is state i - 1, the gap is 20."""
+GAP_STATE = STATES - 1
+"""State of a gap; the residues are below it."""
 _STATE = np.full(256, 255, np.uint8)
-_STATE[1:21] = np.arange(20)
-_STATE[GAP] = 20
+_STATE[1:21] = np.arange(GAP_STATE)
+_STATE[GAP] = GAP_STATE
 STATE_OF: Ids = _STATE
 """State of an id, 255 for what has none, such as X."""
 ID_OF_STATE: Ids = np.array(WRITTEN, np.uint8)

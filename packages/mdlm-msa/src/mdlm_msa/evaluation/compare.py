@@ -16,13 +16,14 @@ from mdlm_core.errors import DataError
 from mdlm_core.kernels.noise import Noise
 from mdlm_msa.alphabet import Ids
 from mdlm_msa.identity import identity_pair, nearest_identity
+from mdlm_msa.laws import Array
 from mdlm_msa.origin import COPY
 from mdlm_msa.weights import neff, sequence_weights
 
 from . import generators
 from .identity import coverage, gap_rate, gap_runs
 from .pairs import pair_correlation
-from .profile import Array, ProfileDifference, compare, jensen_shannon, same_columns
+from .profile import ProfileDifference, compare, jensen_shannon, same_columns
 
 GENERATED = "generated"
 LEAST = 20

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from mdlm_core.errors import DataError
-from mdlm_msa.alphabet import RESIDUES, STATES, Ids
+from mdlm_msa.alphabet import GAP_STATE, RESIDUES, STATES, Ids
+from mdlm_msa.laws import Array
 from mdlm_msa.weights import sequence_weights
 
 from .pairs import one_hot
-from .profile import GAP_STATE, Array
 
 CONTACT = 8.0
 """Angstrom between C-beta atoms, below which two residues are in contact."""

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from mdlm_core.errors import ConfigError, DataError
-from mdlm_msa.alphabet import STATES, Ids
+from mdlm_msa.alphabet import GAP_STATE, STATES, Ids
+from mdlm_msa.laws import Array
 from mdlm_msa.weights import sequence_weights
 
 from .potts import Potts
-from .profile import GAP_STATE, Array, frequencies
+from .profile import frequencies
 
 FIELDS = 0.01
 COUPLINGS = 0.01

@@ -16,6 +16,7 @@ from mdlm_core.kernels.noise import Noise
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import Ids
 from mdlm_msa.data.family import Family
+from mdlm_msa.laws import Array
 from mdlm_msa.origin import by_model
 
 from .compare import GENERATED, Comparison, beside_baselines, plain, require_query
@@ -29,7 +30,7 @@ from .contacts_mf import (
 from .contacts_plm import fit
 from .held_out import HeldOutTable
 from .identity import coverage
-from .profile import Array, frequencies
+from .profile import frequencies
 from .verdict import Verdict, verdict
 
 Method = Literal["mean-field", "pseudo-likelihood"]

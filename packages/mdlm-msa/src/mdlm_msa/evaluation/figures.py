@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mdlm_core.errors import MissingExtraError
-from mdlm_msa.alphabet import RESIDUES
+from mdlm_msa.alphabet import GAP_STATE, RESIDUES
+from mdlm_msa.laws import Array
 
 from .compare import GENERATED
 from .evaluating import BOTH, NATURAL, SHOWN, Evaluation
-from .profile import GAP_STATE, Array, conservation
+from .profile import conservation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,12 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from mdlm_core.kernels.noise import Noise
-from mdlm_msa.alphabet import Ids
+from mdlm_msa.alphabet import GAP_STATE, Ids
+from mdlm_msa.laws import Array, gap_law, pssm, substitution_law
 from mdlm_msa.substitution import conditional
 from mdlm_msa.weights import sequence_weights
-
-from .baselines import gap_law, pssm, substitution_law
-from .profile import GAP_STATE, Array
 
 NATURAL = "another natural split"
 PSSM = "PSSM sampling"

@@ -20,10 +20,8 @@ from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import STATES
 from mdlm_msa.data.family import Family
 from mdlm_msa.identity import nearest_identity
-from mdlm_msa.layout import Canvas, batch, size
-from mdlm_msa.scoring.residues import Gaps, row_bits
-
-from .baselines import (
+from mdlm_msa.laws import (
+    Array,
     background_law,
     copy_law,
     gap_law,
@@ -32,6 +30,9 @@ from .baselines import (
     substitution_law,
     uniform,
 )
+from mdlm_msa.layout import Canvas, batch, size
+from mdlm_msa.scoring.residues import Gaps, row_bits
+
 from .held_out_table import (
     MODEL,
     PSSM,
@@ -41,7 +42,6 @@ from .held_out_table import (
     HeldOutTable,
     Line,
 )
-from .profile import Array
 
 __all__ = [
     "KS",

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from mdlm_core.kernels.noise import Noise
-
-from .profile import Array
+from mdlm_msa.laws import Array
 
 MODEL, PSSM, PSSM_QUERY = "model", "PSSM of k", "PSSM of k and query"
 PSSM_ALL = "PSSM of all"

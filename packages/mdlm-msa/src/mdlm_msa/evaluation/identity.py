@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdlm_msa.alphabet import Ids
-
-from .profile import GAP_STATE, Array
+from mdlm_msa.alphabet import GAP_STATE, Ids
+from mdlm_msa.laws import Array
 
 
 def coverage(states: Ids) -> Array:

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mdlm_msa.alphabet import STATES, Ids
+from mdlm_msa.alphabet import GAP_STATE, STATES, Ids
+from mdlm_msa.laws import Array
 
-from .profile import GAP_STATE, Array, same_columns
+from .profile import same_columns
 
 SEPARATION = 4
 """Columns that are nearer than this are left out."""

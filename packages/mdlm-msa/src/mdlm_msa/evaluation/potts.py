@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mdlm_core.kernels.noise import Noise
-from mdlm_msa.alphabet import STATES, Ids
-
-from .profile import GAP_STATE, Array
+from mdlm_msa.alphabet import GAP_STATE, STATES, Ids
+from mdlm_msa.laws import Array
 
 
 @dataclass(frozen=True, slots=True)

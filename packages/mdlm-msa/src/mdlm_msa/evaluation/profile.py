@@ -9,32 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import xlogy
 from scipy.stats import spearmanr
 
 from mdlm_core.errors import DataError
-from mdlm_msa.alphabet import STATES, Ids
-
-Array = NDArray[np.float64]
-GAP_STATE = STATES - 1
-
-
-def counts(states: Ids, weights: Array | None = None) -> Array:
-    """Return the weighted counts ``(L, S)`` of symbols in each column.
-
-    Args:
-        states: ``(R, L)``; what is no symbol, such as 255, is not counted.
-        weights: ``(R,)`` of the rows; each counts once if not given.
-    """
-    rows, columns = states.shape
-    known = states < STATES
-    flat = np.where(known, states, 0).astype(np.int64)
-    flat += STATES * np.arange(columns)
-    mass = np.ones(rows) if weights is None else np.asarray(weights, np.float64)
-    mass = np.where(known, mass[:, None], 0.0)
-    total = np.bincount(flat.ravel(), mass.ravel(), minlength=columns * STATES)
-    return total.reshape(columns, STATES).astype(np.float64)
+from mdlm_msa.alphabet import GAP_STATE, STATES, Ids
+from mdlm_msa.laws import Array, counts
 
 
 def frequencies(

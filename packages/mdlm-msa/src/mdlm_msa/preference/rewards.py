@@ -21,11 +21,11 @@ from difflib import get_close_matches
 import numpy as np
 
 from mdlm_core.errors import DataError, UnknownNameError
-from mdlm_msa.alphabet import STATES, Ids
-from mdlm_msa.evaluation.baselines import bits, pssm
+from mdlm_msa.alphabet import GAP_STATE, STATES, Ids
 from mdlm_msa.evaluation.pairs import pair_correlation
-from mdlm_msa.evaluation.profile import GAP_STATE, Array, compare
+from mdlm_msa.evaluation.profile import compare
 from mdlm_msa.identity import identity_pair
+from mdlm_msa.laws import Array, bits, pssm
 from mdlm_msa.origin import COPY
 from mdlm_msa.weights import sequence_weights
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import STATE_OF, decode
-from mdlm_msa.evaluation.baselines import background_law, nats, pssm, substitution_law
+from mdlm_msa.laws import background_law, nats, pssm, substitution_law
 
 from .residues import Gaps
 from .rows import Floats, RowScores, Target

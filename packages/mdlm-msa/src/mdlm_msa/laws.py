@@ -2,22 +2,39 @@
 
 A law is ``(L, 20)``: a probability of each residue in each column, given that there is
 a residue. With a gap pattern ``(L,)`` beside it, it is a law of all 21 symbols. Every
-column is by itself. Letters: R rows, L columns, A = 20 residues.
+column is by itself. Letters: R rows, L columns, A = 20 residues, S = 21 symbols.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mdlm_msa.alphabet import Ids
-from mdlm_msa.substitution import background, conditional
+from .alphabet import GAP_STATE, STATES, Ids
+from .substitution import background, conditional
 
-from .profile import GAP_STATE, Array, counts
-
+Array = NDArray[np.float64]
 PSEUDOCOUNT = 10.0
 """Rows that the prior of a PSSM counts for."""
 GAP_PSEUDOCOUNT = 1.0
 """Rows that the mean share of gaps counts for in a column's share of gaps."""
+
+
+def counts(states: Ids, weights: Array | None = None) -> Array:
+    """Return the weighted counts ``(L, S)`` of symbols in each column.
+
+    Args:
+        states: ``(R, L)``; what is no symbol, such as 255, is not counted.
+        weights: ``(R,)`` of the rows; each counts once if not given.
+    """
+    rows, columns = states.shape
+    known = states < STATES
+    flat = np.where(known, states, 0).astype(np.int64)
+    flat += STATES * np.arange(columns)
+    mass = np.ones(rows) if weights is None else np.asarray(weights, np.float64)
+    mass = np.where(known, mass[:, None], 0.0)
+    total = np.bincount(flat.ravel(), mass.ravel(), minlength=columns * STATES)
+    return total.reshape(columns, STATES).astype(np.float64)
 
 
 def uniform(columns: int) -> Array:
