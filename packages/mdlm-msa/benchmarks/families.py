@@ -297,8 +297,10 @@ def compared(given: argparse.Namespace, name: str) -> Mapping[str, Any]:
 
 
 def once(steps: int) -> list[str]:
-    """Return settings to measure at the end alone: the families that are measured
-    must not decide which checkpoint is taken."""
+    """Return settings to measure at the end alone.
+
+    The families that are measured must not decide which checkpoint is taken.
+    """
     ends = (f"train.eval_every={steps}", f"train.save_every={steps}")
     return [*ends, "train.eval_start=false"]
 

@@ -120,15 +120,28 @@ def test_a_family_has_a_prior_for_each_column() -> None:
     laws = torch.rand(3, STATES, generator=torch.Generator().manual_seed(0)) + 0.1
     laws = laws / laws.sum(-1, keepdim=True)
     made = model(columns=3, pseudocount=1e7)
-    made.set_columns(laws)
+    made.set_columns(torch.from_numpy(encode("LAG")), laws)
     batch = canvas("LAG", "???")
     for column in range(3):
         found = law_at(made, batch, 1, column)
         np.testing.assert_allclose(found.numpy(), laws[column].numpy(), atol=1e-5)
     with pytest.raises(UsageError, match=r"model\.columns=5"):
-        made.set_columns(torch.ones(5, STATES))
+        made.set_columns(torch.ones(5), torch.ones(5, STATES))
     with pytest.raises(UsageError, match=r"model\.columns=3"):
-        model().set_columns(laws)
+        model().set_columns(torch.ones(3), laws)
+
+
+def test_a_model_of_a_family_takes_no_other_query() -> None:
+    made = model(columns=3)
+    law = torch.full((3, STATES), 1 / STATES)
+    made.set_columns(torch.from_numpy(encode("LAG")), law)
+    made.hidden(canvas("LAG", "?-G", "W?G"))
+    for other in (("LAV", "???"), ("LA", "??"), ("LAGV", "????")):
+        with pytest.raises(UsageError, match="that of the query 'LAG'"):
+            made.hidden(canvas(*other))
+    both = [layout.Canvas(np.stack([encode(r)] * 2), 1) for r in ("LAG", "LAGV")]
+    with pytest.raises(UsageError, match="3 columns"):
+        made.hidden(layout.batch(both))
 
 
 def moved(made: ProteinDiT) -> ProteinDiT:

@@ -24,6 +24,7 @@ from mdlm_core.errors import ConfigError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, DataSource
 from mdlm_core.samplers.denoiser import Denoiser
+from mdlm_core.tasks.bound import gather
 from mdlm_core.tasks.held_out import held_out
 from mdlm_core.tasks.pretrain import MaskedDiffusion, Pretrain
 from mdlm_core.train.warm_start import warm_start
@@ -135,8 +136,10 @@ class MSA(Pretrain):
                 f"columns, and the data has {found}; give one alignment, or set "
                 f"model.columns=0"
             )
-        rows = families[0].alignment.states[families[0].train_rows]
-        backbone.set_columns(column_laws(rows))
+        family = families[0]
+        query = torch.from_numpy(family.alignment.rows[0].astype(np.int64))
+        laws = column_laws(family.alignment.states[family.train_rows])
+        backbone.set_columns(query, laws)
 
     def evaluate(self, module: nn.Module, source: DataSource) -> Mapping[str, float]:
         """Return the bound on held-out canvases, and bits per residue, gaps given."""
@@ -144,17 +147,21 @@ class MSA(Pretrain):
         backbone = cast("Any", module).backbone
         device = next(backbone.parameters()).device
         noise = Noise(self.run.seed).child("evaluate", "residues")
-        nats, count = 0.0, 0
-        for batch in held_out(source, self.config.eval_rows, at_once=_AT_ONCE):
-            found = row_bits(
-                backbone,
-                batch.to(device),
-                draws=self.config.eval_draws,
-                noise=noise,
-                schedule=self.catalog.build("schedule", self.run.schedule),
-            )
-            nats += float(found.nats.sum())
-            count += int(found.count.sum())
+        parts = []
+        with torch.autocast(device.type, enabled=False):
+            for batch in held_out(source, self.config.eval_rows, at_once=_AT_ONCE):
+                if not len(batch):
+                    continue
+                found = row_bits(
+                    backbone,
+                    batch.to(device),
+                    draws=self.config.eval_draws,
+                    noise=noise,
+                    schedule=self.catalog.build("schedule", self.run.schedule),
+                )
+                parts.append((float(found.nats.sum()), int(found.count.sum())))
+        parts = gather(parts)
+        nats, count = sum(n for n, _ in parts), sum(c for _, c in parts)
         bits = nats / count / LN2 if count else float("nan")
         return {**bound, "bits_per_residue": bits}
 

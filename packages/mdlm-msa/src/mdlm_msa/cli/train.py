@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,12 +90,12 @@ def train(
     family, in minutes on a CPU. The same command with --resume goes on where it
     stopped.
     """
+    preset = "msa/family" if family else f"msa/{size.value}"
+    chosen = _chosen(data, begin, hold_out)
     if resume:
-        chosen: list[str] = []
-        preset = None
+        # Settings that differ from the run's are refused by what goes on with it.
+        _check_model(out, preset, family, imports)
     else:
-        preset = "msa/family" if family else f"msa/{size.value}"
-        chosen = _chosen(data, begin, hold_out)
         if family:
             chosen += _of_family(data, sets)
         if begin is not None:
@@ -104,7 +104,7 @@ def train(
         if value is not None:
             chosen.append(_set(path, value))
     run_training(
-        preset=preset,
+        preset=None if resume else preset,
         configs=configs,
         sets=[*chosen, *(sets or ())],
         imports=imports,
@@ -116,6 +116,31 @@ def train(
         dry_run=dry_run,
         dump_config=dump_config,
     )
+
+
+def _check_model(
+    out: Path | None, preset: str, family: bool, imports: list[str] | None
+) -> None:
+    """Refuse to go on with a run of another kind of model than was asked for."""
+    from mdlm_core.catalog import load_catalog
+    from mdlm_core.config import read_run, resolve
+
+    if out is None or not (out / "config.yaml").is_file():
+        return  # what goes on with it says so
+    catalog = load_catalog(*(imports or ()))
+    there: Any = read_run(out, catalog).model.config
+    asked: Any = resolve(catalog, preset=preset).config.model.config
+    if family != bool(there.columns):
+        kind = "one family" if there.columns else "any family"
+        raise UsageError(
+            f"the run in '{out}' is a model of {kind}; "
+            f"{'leave out' if family else 'add'} --family to go on with it"
+        )
+    if preset not in ("msa/nano", "msa/family") and there.width != asked.width:
+        raise UsageError(
+            f"the run in '{out}' has the width {there.width}, and {preset} has "
+            f"{asked.width}; leave out --size to go on with it"
+        )
 
 
 def _chosen(data: str | None, begin: Path | None, hold_out: str | None) -> list[str]:
@@ -150,7 +175,6 @@ def _of_family(data: str | None, sets: list[str] | None) -> list[str]:
 def _of_model(run: Path, imports: list[str] | None) -> list[str]:
     """Return the settings of the model of a run, but for its columns."""
     from dataclasses import fields
-    from typing import Any
 
     from mdlm_core.catalog import load_catalog
     from mdlm_core.config import read_run

@@ -214,8 +214,8 @@ def window(
     start = int(rng.integers(spare + 1)) if spare else 0
     inside = residues[:, start : start + width].any(1)
     if not inside.any() and residues.any():
-        row = residues[int(rng.choice(residues.any(1).nonzero()[0]))]
-        column = int(rng.choice(row.nonzero()[0]))
+        row = int(rng.choice(np.flatnonzero(residues.any(1))))
+        column = int(rng.choice(np.flatnonzero(residues[row])))
         start = int(np.clip(column - rng.integers(width), 0, spare))
         inside = residues[:, start : start + width].any(1)
     found = among[inside] if inside.any() else among

@@ -24,11 +24,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mdlm_core.errors import UsageError
 from mdlm_msa import substitution
-from mdlm_msa.alphabet import STATE_OF, STATES
+from mdlm_msa.alphabet import STATE_OF, STATES, decode
 
 GAP_RATE = 0.08
 """Chance of a gap where nothing is known, or a residue is, at the start."""
@@ -61,6 +63,8 @@ class Profile(nn.Module):
     """
 
     state_of: Tensor
+    query: Tensor
+    """``(C - 1,)`` ids, in a model of one family; 0 before they are known."""
 
     def __init__(self, pseudocount: float, columns: int = 0) -> None:
         super().__init__()
@@ -75,6 +79,7 @@ class Profile(nn.Module):
         if columns:
             laws = background.log().expand(columns, STATES).clone()
             self.column_law = nn.Parameter(laws)
+            self.register_buffer("query", torch.zeros(columns, dtype=torch.int64))
         table = torch.from_numpy(STATE_OF).long()
         self.register_buffer("state_of", table.clamp(max=STATES), persistent=False)
 
@@ -97,8 +102,14 @@ class Profile(nn.Module):
             positions: ``(B, L, 2)`` column and row.
             unseen: ``(B, L)`` bool: positions whose tokens do not count.
             documents: ``(B, L)`` int64: positions see equal values only.
+
+        Raises:
+            UsageError: if this is a model of one family, and a canvas has the query of
+                another or a window of its columns.
         """
         column, row = positions.unbind(-1)
+        if self.column_law is not None:
+            self._check_query(tokens[(row == 0) & (column > 0)], column)
         count, columns = int(row.max()) + 1, int(column.max()) + 1
         state = self.state_of[tokens.clamp(max=255)].masked_fill(unseen, STATES)
         state = state.masked_fill(column == 0, STATES)
@@ -119,6 +130,20 @@ class Profile(nn.Module):
         beta = (_FASTER * self.log_beta).exp()
         law = (n * f + beta * prior) / (n + beta)
         return Laws(law.log(), n.squeeze(-1))
+
+    def _check_query(self, found: Tensor, column: Tensor) -> None:
+        """Refuse canvases of other queries: their columns would mean other things."""
+        if not self.query.any():
+            return
+        width, canvases = len(self.query), len(column)
+        fits = int(column.max()) == width and len(found) == canvases * width
+        if not fits or not torch.equal(found, self.query.repeat(canvases)):
+            text = decode(self.query.cpu().numpy().astype(np.uint8))
+            raise UsageError(
+                f"this is a model of one family, that of the query '{text[:40]}' of "
+                f"{width} columns, and the query here is another, or a window of it; "
+                f"use that query, or a model that was trained without --family"
+            )
 
     def _frequencies(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return f ``(B, R, C, S)`` and n ``(B, R, C)`` of one-hot rows `seen`."""

@@ -75,24 +75,29 @@ class ProteinDiT(DiT):
         states = self.trunk(self.embedded(batch) + self.seen(known), batch, t)
         return torch.cat([states, laws.log_prob.to(states.dtype)], -1)
 
-    def set_columns(self, laws: Tensor) -> None:
+    def set_columns(self, query: Tensor, laws: Tensor) -> None:
         """Start the priors of a family's columns, and how much they count.
 
+        From then on the model takes no other query.
+
         Args:
+            query: ``(C,)`` ids.
             laws: ``(C, S)`` positive frequencies in each column.
 
         Raises:
             UsageError: if this is no model of a family of C columns.
         """
-        law = None if self.profile is None else self.profile.column_law
-        if self.profile is None or law is None or law.shape != laws.shape:
+        profile = self.profile
+        law = None if profile is None else profile.column_law
+        if profile is None or law is None or law.shape != laws.shape:
             raise UsageError(
                 f"{len(laws)} columns were given to a model of "
                 f"{self.config.columns}; set model.columns={len(laws)}"
             )
         with torch.no_grad():
             law.copy_(laws.log())
-            self.profile.set_pseudocount(self.config.pseudocount)
+            profile.query.copy_(query)
+            profile.set_pseudocount(self.config.pseudocount)
 
 
 def _two_axes(batch: Batch) -> Tensor:
