@@ -120,3 +120,9 @@ def test_an_alignment_in_memory(tmp_path: Path) -> None:
     assert rules(check(family, "colabfold")) == {"headers"}
     with pytest.raises(ConfigError, match="'rosetta' is not known"):
         check(family, "rosetta")
+
+
+def test_a_byte_order_mark_is_found(tmp_path: Path) -> None:
+    assert rules(found(tmp_path, b"\xef\xbb\xbf" + GOOD, "colabfold")) == {
+        "byte order mark"
+    }

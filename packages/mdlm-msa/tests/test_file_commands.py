@@ -109,3 +109,25 @@ def test_numbers_of_inspect_by_hand(tmp_path: Path) -> None:
     card = inspect(read_alignment(alone))
     assert (card["rows"], card["identity"]) == (1, None)
     assert "identity" not in run("inspect", alone)
+
+
+def test_names_that_are_alike_as_files_get_files_of_their_own(tmp_path: Path) -> None:
+    lines = [f"{name}:MKV<M>MK{x}" for name, x in (("a b", "A"), ("a/b", "G"))]
+    source = tmp_path / "many.txt"
+    source.write_text("\n".join([*lines, "A_B:MKV", "a_b_2:MKV"]))
+    for _ in range(2):
+        run("convert", source, f"{tmp_path}/out/", "--force")
+    found = sorted((tmp_path / "out").iterdir())
+    names = ["A_B_3.a3m", "a_b.a3m", "a_b_2.a3m", "a_b_2_2.a3m"]
+    assert [path.name for path in found] == names
+    rows = {path.name: read_alignment(path).rows[-1, -1] for path in found}
+    assert rows["a_b.a3m"] != rows["a_b_2.a3m"]
+
+
+def test_insertions_that_are_not_written_are_said(tmp_path: Path) -> None:
+    source = tmp_path / "f.a3m"
+    source.write_text(">q\nMKV\n>r\nMaaKVc\n")
+    said = "insertions left out, as msagpt has none: 3"
+    assert said in run("convert", source, tmp_path / "f.txt", "--to", "msagpt")
+    assert said in run("convert", source, f"{tmp_path}/out/", "--to", "msagpt")
+    assert said not in run("convert", source, tmp_path / "g.a3m")

@@ -117,7 +117,8 @@ def test_another_row_as_the_query(tmp_path: Path) -> None:
 def test_nul_bytes_between_blocks(tmp_path: Path) -> None:
     same = b">101\nMKV\n>a\nMK-\n\0>101\nMKV\n>b\nM-V\n\0"
     found = read_alignment(written(tmp_path, same))
-    assert found.headers == ("101", "a", "101", "b"), "no row is lost"
+    assert found.headers == ("101", "a", "b"), "no row but the query, again"
+    assert found.notes["further copies of the query left out"] == 1
     assert found.notes["blocks joined, with NUL bytes between them"] == 2
     other = b"\0#4\t1\n>101\nMKV\n\0>102\nMKVL\n>b\nMK-L\n"
     path = written(tmp_path, other)
@@ -280,3 +281,47 @@ def test_no_row_of_a_real_family_is_lost() -> None:
         text = gzip.decompress(path.read_bytes())
         (found,) = read_blocks(path, Reading())
         assert found.depth == text.count(b"\n>") + text.startswith(b">")
+
+
+def test_only_rows_called_as_annotations_are_left_out(tmp_path: Path) -> None:
+    data = b">q\nMKV\n>ss_predX_ECOLI\nMK-\n>ss_pred PSIPRED\nHHH\n>sa_dssp\nMMM\n"
+    found = read_alignment(written(tmp_path, data))
+    assert found.headers == ("q", "ss_predX_ECOLI")
+    assert found.notes["rows of secondary structure left out"] == 2
+
+
+def test_the_query_of_joined_blocks_is_taken_once(tmp_path: Path) -> None:
+    data = (
+        b">101 x\nMKV\n>twin\nMKV\n\0"
+        b">other\nMKV\n>101\nMKV\n>101 y\nMK-\n>twin\nMKV\n>101\nMaKV\n\0"
+    )
+    path = written(tmp_path, data)
+    found = read_alignment(path, keep_letters=True)
+    assert found.headers == ("101 x", "twin", "101 y", "twin", "101")
+    assert found.letters is not None
+    assert found.letters[-1] == b"MaKV"
+    assert found.notes["further copies of the query left out"] == 2
+    alone = written(tmp_path, b">101\nMKV\n>101\nMKV\n", "alone.a3m")
+    assert read_alignment(alone).depth == 2, "one file is read as it is"
+
+
+@pytest.mark.parametrize("name", ["f.a3m", "f.fasta", "f", "f.a3m.gz"])
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path, name: str) -> None:
+    data = b"\xef\xbb\xbf>q\nMKV\n>r\nM-V\n"
+    data = gzip.compress(data) if name.endswith(".gz") else data
+    found = read_alignment(written(tmp_path, data, name))
+    assert found.headers == ("q", "r")
+    assert rows(found) == ["MKV", "M-V"]
+
+
+@pytest.mark.parametrize("name", ["f.a3m", "f.fasta", "f", "f.sto", "f.jsonl"])
+def test_carriage_returns_alone_are_named(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, b">q\rMKV\r>r\rM-V\r", name)
+    with pytest.raises(DataError, match="carriage return alone"):
+        read_alignment(path)
+
+
+def test_a_carriage_return_at_the_border_of_a_read_is_no_error(tmp_path: Path) -> None:
+    for length in range(8188, 8193):  # around what is looked at
+        data = b">" + b"q" * (length - 1) + b"\r\nMKV\r\n"
+        assert rows(read_alignment(written(tmp_path, data))) == ["MKV"]

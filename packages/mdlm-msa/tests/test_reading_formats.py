@@ -249,17 +249,24 @@ def test_folders_of_searches_are_one_family_each(tmp_path: Path) -> None:
     written(tmp_path, query + b">u\nMKV\n", "uniclust30/U1/a3m/uniclust30.a3m")
     written(tmp_path, query + b">n\nMKV\n", "px/chain1/non_pairing.a3m")
     written(tmp_path, query, "px/chain1/pairing.a3m")
+    written(tmp_path, query, "px/chain1/uniprot_hits.sto")
     written(tmp_path, query, "other/single.a3m.gz")
     written(tmp_path, b"x", "README.md")
     found = list(read_alignments(tmp_path))
-    assert names(found) == {"single": 1, "1abc_A": 4, "chain1": 2, "U1": 2}
+    assert names(found) == {"single": 1, "1abc_A": 3, "chain1": 2, "U1": 2}
     merged = next(a for a in found if a.name == "1abc_A")
     assert [header.split()[0] for header in merged.headers] == [
-        *("1abc_A", "h/1-3", "1abc_A", "b")
-    ], "UniRef90 first, and no row is lost"
+        *("1abc_A", "h/1-3", "b")
+    ], "UniRef90 first, and no row is lost but the query, again"
+    assert merged.notes["further copies of the query left out"] == 1
+    chain = next(a for a in found if a.name == "chain1")
+    assert [note for note in chain.notes if "passed over" in note] == [
+        "pairing.a3m passed over (pairs of chains, or templates)",
+        "uniprot_hits.sto passed over (pairs of chains, or templates)",
+    ]
     only = read_alignments(tmp_path, format="openproteinset")
     assert set(names(list(only))) == {"1abc_A", "chain1", "U1"}
-    assert read_alignment(tmp_path / "pdb" / "1abc_A").depth == 4
+    assert read_alignment(tmp_path / "pdb" / "1abc_A").depth == 3
 
 
 def test_searches_for_different_queries_are_refused(tmp_path: Path) -> None:

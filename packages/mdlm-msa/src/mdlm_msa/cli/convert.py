@@ -114,12 +114,18 @@ def convert(
     """
     from mdlm_msa.formats.handoff import TARGETS, hand_off
     from mdlm_msa.formats.reading import read_alignments
-    from mdlm_msa.formats.writing import write_alignments
+    from mdlm_msa.formats.writing import chosen_format, write_alignments
 
     if counts and to_format != "colabfold":
         raise UsageError(f"--counts is for --to colabfold, not for --to {to_format}")
     if wrap and to_format in TARGETS:
         raise UsageError(f"--wrap {wrap} cannot be: {to_format} needs rows in one line")
+    place = Path(out)
+    several = place.is_dir() or out.endswith("/")
+    if several and to_format == "auto":
+        to_format = "a3m"
+    elif to_format not in TARGETS:
+        to_format = chosen_format(place, to_format)
     found = _told(
         read_alignments(
             source,
@@ -132,30 +138,34 @@ def convert(
             columns=columns,
         ),
         canonical,
+        to_format,
     )
-    place = Path(out)
-    several = place.is_dir() or out.endswith("/")
     if to_format in TARGETS:
         for alignment, goal in _places(found, place, to_format, several):
             hand_off(alignment, goal, to_format, counts=counts, force=force)
             print(goal)
     elif several:
-        chosen = "a3m" if to_format == "auto" else to_format
-        for alignment, goal in _places(found, place, chosen, several):
-            write_alignments([alignment], goal, format=chosen, wrap=wrap, force=force)
+        for alignment, goal in _places(found, place, to_format, several):
+            write_alignments(
+                [alignment], goal, format=to_format, wrap=wrap, force=force
+            )
             print(goal)
     else:
         write_alignments(found, place, format=to_format, wrap=wrap, force=force)
         print(place)
 
 
-def _told(found: Iterator[Alignment], canonical: bool) -> Iterator[Alignment]:
-    """Print what was met in each alignment, as it goes by."""
+def _told(
+    found: Iterator[Alignment], canonical: bool, format: str
+) -> Iterator[Alignment]:
+    """Print what was met in each alignment, and what is not written, as it goes by."""
+    from mdlm_msa.formats.writing import left_out
+
     for alignment in found:
         shown = alignment.canonical() if canonical else alignment
         line = f"{shown.name}: {shown.depth} rows x {shown.length} columns"
         print(line, file=sys.stderr)
-        for note, count in shown.notes.items():
+        for note, count in {**shown.notes, **left_out(shown, format)}.items():
             print(f"  {note}: {count}", file=sys.stderr)
         yield shown
 
@@ -163,15 +173,23 @@ def _told(found: Iterator[Alignment], canonical: bool) -> Iterator[Alignment]:
 def _places(
     found: Iterator[Alignment], out: Path, format: str, several: bool
 ) -> Iterator[tuple[Alignment, Path]]:
-    """Yield each alignment with the file or folder that it goes to."""
+    """Yield each alignment with the file or folder that it goes to.
+
+    No two of them get the same, even where case does not count.
+    """
     from mdlm_msa.formats.handoff import file_name
 
     ending = "" if format in _FOLDERS else _ENDINGS.get(format, f".{format}")
+    used: set[str] = set()
     for number, alignment in enumerate(found):
         if not several and number:
             raise UsageError(
                 f"'{out}' would hold several alignments; name a folder that exists, or "
                 "end its name with '/'"
             )
-        name = f"{file_name(alignment.name)}{ending}"
-        yield alignment, out / name if several else out
+        stem = name = file_name(alignment.name)
+        again = 2
+        while name.casefold() in used:
+            name, again = f"{stem}_{again}", again + 1
+        used.add(name.casefold())
+        yield alignment, out / f"{name}{ending}" if several else out

@@ -25,7 +25,8 @@ from .records import Piece, pieces
 
 _DELETED = LOWER + BLANKS + b"."
 _ANNOTATIONS = (b"ss_pred", b"ss_conf", b"ss_dssp", b"sa_pred", b"sa_dssp")
-"""Names of rows that hh-suite adds, which are no proteins."""
+"""First words of rows that hh-suite adds, which are no proteins."""
+_WORDS = [[word] for word in _ANNOTATIONS]
 
 _COUNTED = (
     *((bytes([byte]), f"letters {chr(byte)} read as X") for byte in READ_AS_X),
@@ -112,7 +113,7 @@ class _Rows:
         self.comments.extend(line.decode(errors="replace") for line in piece.comments)
         headers, bodies = piece.headers, piece.bodies
         if any(header.startswith(_ANNOTATIONS) for header in headers):
-            kept = [i for i, h in enumerate(headers) if not h.startswith(_ANNOTATIONS)]
+            kept = [i for i, h in enumerate(headers) if not _annotates(h)]
             self._counts["rows of secondary structure left out"] += len(headers) - len(
                 kept
             )
@@ -219,6 +220,11 @@ class _Rows:
         elif self._reading.query_insertions == "keep":
             found = widen(found, self._query)
         return found
+
+
+def _annotates(header: bytes) -> bool:
+    """Return whether the first word of a header is just that of an annotation."""
+    return header.split(None, 1)[:1] in _WORDS
 
 
 def named(headers: Sequence[bytes], name: str, first: int = 0) -> int | None:

@@ -17,7 +17,7 @@ from mdlm_msa.origin import by_model
 from .a3m import parse_rows
 from .handoff import TARGETS
 from .joining import letters_of
-from .opening import opened
+from .opening import BYTE_ORDER_MARK, opened
 from .options import Reading
 from .reading import read_alignment
 from .text_checks import check_text
@@ -73,6 +73,13 @@ def _file(path: Path, target: str, query: str | None) -> Iterator[Finding]:
         return
     with opened(path) as stream:
         data = stream.read()
+    if path.read_bytes().startswith(BYTE_ORDER_MARK):
+        yield Finding(
+            "error",
+            "byte order mark",
+            f"it begins with a byte order mark, which {target} takes for a part of the "
+            "first line; mdlm msa convert writes none",
+        )
     if target == "af3" and data.lstrip().startswith(b"{"):
         yield from _af3(data, path, query)
         return

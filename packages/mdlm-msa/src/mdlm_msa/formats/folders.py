@@ -35,6 +35,8 @@ class Family(NamedTuple):
 
     name: str
     paths: tuple[Path, ...]
+    passed: tuple[str, ...] = ()
+    """Names of files beside them that are not read: pairs and templates."""
 
 
 def families(path: Path | str, *, searches_only: bool = False) -> Iterator[Family]:
@@ -43,7 +45,9 @@ def families(path: Path | str, *, searches_only: bool = False) -> Iterator[Famil
     A folder is searched to its depths. The results of several searches for one chain
     in one folder (``bfd_uniclust_hits.a3m``, ``uniref90_hits.sto``, ...) are one
     family, called after the folder; so is ``non_pairing.a3m``. Any other file is a
-    family by itself.
+    family by itself, but for rows that are paired with those of other chains and
+    templates (``pairing.a3m``, ``uniprot_hits.sto``, ...): the first family of their
+    folder says that they were passed over.
 
     Args:
         path: what the user named.
@@ -102,13 +106,16 @@ def _in_folder(folder: Path, searches_only: bool) -> Iterator[Family]:
         key=lambda file: (rank[family_name(file)], file.name),
     )
     alone = [file for file in files if family_name(file) == "non_pairing"]
+    passed = tuple(file.name for file in files if family_name(file) in _PAIRED)
     if searches or alone:
-        yield Family(_called(folder), (*searches, *alone))
+        yield Family(_called(folder), (*searches, *alone), passed)
+        passed = ()
     if not searches_only:
         taken = {*searches, *alone}
         for file in files:
             if file not in taken and family_name(file) not in _PAIRED:
-                yield Family(family_name(file), (file,))
+                yield Family(family_name(file), (file,), passed)
+                passed = ()
     for entry in entries:
         if entry.is_dir() and not entry.name.startswith("."):
             yield from _in_folder(entry, searches_only)

@@ -24,6 +24,10 @@ def letters_of(alignment: Alignment) -> tuple[bytes, ...]:
 def join(parts: Sequence[Alignment], how: str = "blocks joined") -> Alignment:
     """Return alignments of one query as one, with all of their rows, in order.
 
+    Each begins with the query, which is taken once. So further copies of it are left
+    out, and counted: rows with its letters that come first in their alignment, or have
+    its name (the first word of the header).
+
     Raises:
         DataError: if the queries differ.
     """
@@ -42,6 +46,11 @@ def join(parts: Sequence[Alignment], how: str = "blocks joined") -> Alignment:
     for part in parts:
         notes.update(part.notes)
     notes[how] = len(parts)
+    fresh = [first, *(_without_query(part, first) for part in parts[1:])]
+    again = sum(part.depth for part in parts) - sum(part.depth for part in fresh)
+    if again:
+        notes["further copies of the query left out"] = again
+    parts = fresh
     kept = any(part.letters is not None for part in parts)
     return Alignment(
         rows=np.concatenate([part.rows for part in parts]),
@@ -53,6 +62,20 @@ def join(parts: Sequence[Alignment], how: str = "blocks joined") -> Alignment:
         comments=tuple(line for part in parts for line in part.comments),
         notes=dict(notes),
     )
+
+
+def _without_query(part: Alignment, first: Alignment) -> Alignment:
+    """Return an alignment without the rows that are the query of the first."""
+    query, name = letters_of(first)[0], first.headers[0].split(None, 1)[:1]
+    equal = np.flatnonzero((part.rows == first.rows[0]).all(1))
+    letters = part.letters
+    again = [
+        row
+        for row in equal.tolist()
+        if (row == 0 or part.headers[row].split(None, 1)[:1] == name)
+        and (letters is None or letters[row] == query)
+    ]
+    return part.select(np.delete(np.arange(part.depth), again))
 
 
 def find_row(headers: Sequence[str], query: str, place: str) -> int:

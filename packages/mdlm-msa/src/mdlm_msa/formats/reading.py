@@ -40,7 +40,8 @@ def read_alignment(
     """Return the alignment in a file, the query first.
 
     No row is left out but by `max_rows`, repeated headers and rows included; and rows
-    of secondary structure, which hh-suite adds and which are no proteins. What was
+    of secondary structure, which hh-suite adds and which are no proteins; and, where
+    searches or blocks are joined, the query of each but the first. What was
     met on the way is counted in `Alignment.notes`. A file of 10^6 rows is read as a
     stream: besides the rows that are kept only some megabytes are in memory.
 
@@ -127,7 +128,13 @@ def _two(found: Iterator[Alignment]) -> Iterator[Alignment]:
 
 def _read(path: Path | str, format: str, reading: Reading) -> Iterator[Alignment]:
     for family in families(path, searches_only=format == "openproteinset"):
-        yield from _family(family, format, reading)
+        notes = {
+            f"{name} passed over (pairs of chains, or templates)": 1
+            for name in family.passed
+        }
+        for found in _family(family, format, reading):
+            yield replace(found, notes={**found.notes, **notes}) if notes else found
+            notes = {}
 
 
 def _family(family: Family, format: str, reading: Reading) -> Iterator[Alignment]:

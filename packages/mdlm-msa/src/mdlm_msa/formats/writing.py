@@ -17,6 +17,7 @@ from .stockholm import padded, stockholm_text
 from .text import text_line
 
 _LINE_ENDS = {ord("\n"): " ", ord("\r"): " ", 0: " "}
+_NO_INSERTIONS = bytes(set(range(256)) - set(range(ord("a"), ord("z") + 1)))
 _MANY = ("msagpt", "jsonl")
 """Formats of which a file holds several alignments, one per line."""
 
@@ -62,6 +63,14 @@ def csv_text(alignment: Alignment) -> bytes:
     """Return an alignment as Boltz's table ``key,sequence``, without keys."""
     rows = (f",{row.decode()}" for row in letters_of(alignment))
     return "\n".join(("key,sequence", *rows, "")).encode()
+
+
+def left_out(alignment: Alignment, format: str) -> dict[str, int]:
+    """Return what a format has no place for, and how much of it there is."""
+    if format != "msagpt" or alignment.letters is None:
+        return {}
+    count = sum(len(row.translate(None, _NO_INSERTIONS)) for row in alignment.letters)
+    return {f"insertions left out, as {format} has none": count} if count else {}
 
 
 def text_of(alignment: Alignment, format: str, wrap: int = 0) -> bytes:
