@@ -117,7 +117,7 @@ def test_score_depends_on_nothing_else_that_is_scored() -> None:
 def test_common_masks_take_away_what_rows_share() -> None:
     model = ColumnLaws(np.tile(random_laws(1), (10, 1)))
     targets = [Target(row, QUERY[None]) for row in rows("ACDEFGHIKL", "LACDEFGHIK")]
-    found = score_rows(model, targets, draws=6, noise=NOISE, common=True)
+    found = score_rows(model, targets, draws=6, noise=NOISE, ids=[0, 0])
     apart = score_rows(model, targets, draws=6, noise=NOISE)
     hidden = ~np.isclose(found.per_position, 0)
     assert np.array_equal(hidden[0], hidden[1])

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mdlm_core.errors import DataError
@@ -30,8 +29,9 @@ from mdlm_msa.laws import (
     substitution_law,
     uniform,
 )
-from mdlm_msa.layout import Canvas, batch, size
-from mdlm_msa.scoring.residues import Gaps, row_bits
+from mdlm_msa.layout import size
+from mdlm_msa.scoring.residues import Gaps
+from mdlm_msa.scoring.rows import Target, score_rows
 
 from .held_out_table import (
     MODEL,
@@ -302,25 +302,25 @@ def _model(
 ) -> Array:
     """Return the model's nats of each held-out row, given its gaps and k rows."""
     rows = plan.alignment.rows
-    step = max(1, at_once // size(k + 2, rows.shape[1]))
-    device = next(iter(getattr(backbone, "parameters", lambda: ())()), torch.empty(0))
-    found = np.zeros(len(plan.held))
-    for start in range(0, len(plan.held), step):
-        part = slice(start, start + step)
-        canvases = [
-            Canvas(rows[np.concatenate([[0], prompts[:k], [row]])], k + 1)
-            for row, prompts in zip(plan.held[part], plan.prompts[part], strict=True)
-        ]
-        ids = torch.from_numpy(plan.held[part])
-        scored = row_bits(
-            backbone,
-            batch(canvases, sample_id=ids).to(device.device),
-            draws=draws,
-            noise=noise,
-            gaps=plan.gaps,
-            schedule=schedule,
-        )
-        found[part] = scored.nats.cpu().numpy()
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
         if progress is not None:
-            progress(min(start + step, len(plan.held)))
-    return found
+            progress(done)
+
+    return score_rows(
+        backbone,
+        [
+            Target(rows[row], rows[np.append(0, prompts[:k])])
+            for row, prompts in zip(plan.held, plan.prompts, strict=True)
+        ],
+        draws=draws,
+        noise=noise,
+        gaps=plan.gaps,
+        batch=max(1, at_once // size(k + 2, rows.shape[1])),
+        ids=plan.held.tolist(),
+        schedule=schedule,
+        done=count,
+    ).nats

@@ -6,20 +6,16 @@ Letters: n rows, L columns, P rows that are shown, the query included.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from mdlm_core.data.batch import Batch
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Schedule
-from mdlm_core.samplers.text import device_of
 from mdlm_msa.alphabet import Ids
-from mdlm_msa.layout import Canvas, batch
-from mdlm_msa.scoring.residues import row_bits
+from mdlm_msa.scoring.residues import LN2
+from mdlm_msa.scoring.rows import Target, score_rows
 
 from .canvases import Window
 
@@ -61,36 +57,24 @@ def row_costs(
             given, so that the costs of windows add up.
         schedule: the one of training.
     """
-    n = len(rows)
-    nats, variance = np.zeros(n), np.zeros(n)
-    count = np.zeros(n, np.int64)
-    device = device_of(backbone)
+    nats, variance = np.zeros(len(rows)), np.zeros(len(rows))
+    count = np.zeros(len(rows), np.int64)
     for number, window in enumerate(windows):
         part = slice(window.start, window.stop)
-        for top in range(0, n, at_once):
-            chosen = range(top, min(top + at_once, n))
-            canvases = [
-                Canvas(np.vstack([shown[i][:, part], rows[i : i + 1, part]]), 0)
-                for i in chosen
-            ]
-            canvases = [replace(c, given=len(c.rows) - 1) for c in canvases]
-            keys = torch.tensor([ids[i] for i in chosen])
-            found = row_bits(
-                backbone,
-                _known(batch(canvases, keys), window.known).to(device),
-                draws=draws,
-                noise=noise.child("window", number),
-                schedule=schedule,
-            )
-            places = top + found.canvas.cpu().numpy()
-            nats[places] += found.nats.cpu().numpy()
-            variance[places] += found.se.cpu().numpy() ** 2
-            count[places] += found.count.cpu().numpy()
+        found = score_rows(
+            backbone,
+            [
+                Target(row[part], given[:, part])
+                for row, given in zip(rows, shown, strict=True)
+            ],
+            draws=draws,
+            noise=noise.child("window", number),
+            batch=at_once,
+            ids=ids,
+            known=window.known,
+            schedule=schedule,
+        )
+        nats += found.nats
+        variance += (found.se * LN2) ** 2
+        count += found.count
     return Cost(nats, np.sqrt(variance), count)
-
-
-def _known(canvases: Batch, known: int) -> Batch:
-    """Freeze the first columns, which are given."""
-    assert canvases.positions is not None
-    given = canvases.positions[..., 0] <= known
-    return replace(canvases, frozen=canvases.frozen | given)

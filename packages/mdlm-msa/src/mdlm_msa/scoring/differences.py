@@ -28,11 +28,12 @@ from mdlm_core.diffusion.draws import measuring
 from mdlm_core.diffusion.times import time_at
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Schedule
+from mdlm_core.samplers.text import device_of
 from mdlm_msa import layout
 from mdlm_msa.alphabet import MASK, STATE_OF, STATES, WRITTEN, Ids
 
 from .residues import LN2
-from .rows import Floats, device_of
+from .rows import Floats
 from .variants import Variant
 
 
@@ -131,7 +132,7 @@ class _Model:
         state = STATE_OF[query]
         self.columns: NDArray[np.int64] = np.flatnonzero(state < STATES - 1)
         self.unknown = int((state == 255).sum())
-        self.device = device_of(backbone)
+        self.device = torch.device(device_of(backbone))
 
     @property
     def count(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from mdlm_core.diffusion.times import time_at
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Schedule
+from mdlm_core.samplers.text import device_of
 from mdlm_msa import layout
 from mdlm_msa.alphabet import GAP, MASK, STATE_OF, STATES, WRITTEN, Ids
 
@@ -68,6 +69,11 @@ class RowScores:
     """``(K, draws)`` bits of the whole row in each draw."""
 
     @property
+    def nats(self) -> Floats:
+        """``(K,)`` `bits` in nats."""
+        return self.bits * LN2
+
+    @property
     def per_residue(self) -> Floats:
         """``(K,)`` bits per scored residue; nan for a row that has none."""
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -110,7 +116,8 @@ def score_rows(
     noise: Noise,
     gaps: Gaps = "given",
     batch: int = 8,
-    common: bool = False,
+    ids: Sequence[int] | None = None,
+    known: int = 0,
     schedule: Schedule | None = None,
     done: Callable[[int], object] = lambda rows: None,
 ) -> RowScores:
@@ -123,7 +130,9 @@ def score_rows(
         noise: the generator of this measurement.
         gaps: "given" scores residues given where the gaps are; "scored" gaps too.
         batch: canvases that go through the model together; changes nothing else.
-        common: whether all rows get the same masks, for differences between them.
+        ids: what keys the masks of each row, 0 to K - 1 by default. Rows of the same id
+            get the same masks, for differences between them.
+        known: columns at the left that are given and not scored.
         schedule: the one of training, for a backbone that sees the time.
         done: told the number of rows after each batch.
 
@@ -131,17 +140,21 @@ def score_rows(
         UsageError: if there is no row, or rows differ in length.
     """
     _check(targets)
+    keys = range(len(targets)) if ids is None else ids
+    device = device_of(backbone)
     parts, positions, errors = [], [], []
     for start in range(0, len(targets), batch):
         group = targets[start : start + batch]
-        ids = torch.arange(start, start + len(group))
-        canvases = layout.batch(
-            [target.canvas for target in group],
-            sample_id=torch.zeros_like(ids) if common else ids,
+        canvases = _known(
+            layout.batch(
+                [target.canvas for target in group],
+                sample_id=torch.tensor(keys[start : start + batch]),
+            ),
+            known,
         )
         found = row_bits(
             backbone,
-            canvases.to(device_of(backbone)),
+            canvases.to(device),
             draws=draws,
             noise=noise,
             gaps=gaps,
@@ -226,13 +239,22 @@ def _law(
     backbone: Backbone, canvases: Batch, where: list[int], t: torch.Tensor
 ) -> torch.Tensor:
     """Return ``(B, V)`` logits at one place of each canvas, on the CPU."""
-    device = device_of(backbone)
+    device = torch.device(device_of(backbone))
     moved = canvases.to(device)
     with torch.autocast(device.type, enabled=False):
         states = backbone.hidden(moved, t.to(device).expand(len(moved)))
         rows = torch.arange(len(moved), device=device)
         chosen = states[rows, torch.tensor(where, device=device)]
         return backbone.logits(chosen).float().cpu()
+
+
+def _known(canvases: Batch, columns: int) -> Batch:
+    """Freeze the first columns of every row."""
+    if not columns:
+        return canvases
+    assert canvases.positions is not None
+    given = canvases.positions[..., 0] <= columns
+    return replace(canvases, frozen=canvases.frozen | given)
 
 
 def _groups(columns: Sequence[int], size: int) -> Iterator[list[int]]:
@@ -259,10 +281,3 @@ def _check(targets: Sequence[Target]) -> None:
             f"rows of one length are scored together; here are "
             f"{sorted(lengths) or 'none'}"
         )
-
-
-def device_of(backbone: Backbone) -> torch.device:
-    """Return where a model is; the CPU for one without weights."""
-    weights = getattr(backbone, "parameters", None)
-    first = None if weights is None else next(weights(), None)
-    return torch.device("cpu") if first is None else first.device
