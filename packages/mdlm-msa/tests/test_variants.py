@@ -80,11 +80,23 @@ def test_variants_as_they_are_written(
         ("A1G C2", "'C2' is no substitution"),
         ("ACDEF", "the sequence has 5 residues, and the query 10"),
         ("ACDEFGHIKX", "'L10X' has 'X'"),
+        ("MCDEFGHIK", "9 residues"),
     ],
 )
 def test_variants_that_are_refused(text: str, message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
         parse_variant(text, numbering())
+
+
+def test_a_sequence_with_a_residue_for_an_x_is_refused(tmp_path: Path) -> None:
+    query = numbering("ACDXFGHIKL")
+    assert parse_variant("WCDXFGHIKL", query).columns == (0,)
+    with pytest.raises(DataError, match="has E at position 4, where the query has X"):
+        parse_variant("WCDEFGHIKL", query)
+    path = tmp_path / "v.csv"
+    path.write_text("mutated_sequence\nWCDXFGHIKL\nACDEFGHIKL\n")
+    with pytest.raises(DataError, match=r"v\.csv, line 3: the sequence has E at"):
+        read_variants(path, query)
 
 
 def test_numbers_of_residues_count_insertions_of_the_query() -> None:

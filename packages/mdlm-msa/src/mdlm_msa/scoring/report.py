@@ -66,6 +66,11 @@ class RowReport:
                 found[name] = float(total / count / math.log(2))
         return found
 
+    @property
+    def _scored(self) -> int:
+        """The homologues that had something to score."""
+        return int(((self.rows > 0) & (self.scores.count > 0)).sum())
+
     def card(self) -> dict[str, Any]:
         """Return everything but positions, for JSON."""
         mean, error = self.scores.mean(self.rows > 0)
@@ -74,7 +79,7 @@ class RowReport:
             "gaps": self.gaps,
             "draws": self.draws,
             "homologues": {
-                "rows": int(((self.rows > 0) & (self.scores.count > 0)).sum()),
+                "rows": self._scored,
                 "bits_per_residue": finite(mean),
                 "se": finite(error),
                 "baselines": self.baselines(),
@@ -141,9 +146,9 @@ class RowReport:
         if len(self.rows) > LINES:
             lines.append(f"... and {len(self.rows) - LINES} more: --out FILE.csv")
         mean, error = self.scores.mean(self.rows > 0)
-        count = int((self.rows > 0).sum())
-        if count and not math.isnan(mean):
-            lines += ["", f"{count} homologues: {mean:.3f} ± {error:.3f} bits/{unit}"]
+        if self._scored and not math.isnan(mean):
+            what = f"{self._scored} homologue{'s' * (self._scored > 1)}"
+            lines += ["", f"{what}: {mean:.3f} ± {error:.3f} bits/{unit}"]
             lines += [
                 f"  {value:.3f}  {name}" for name, value in self.baselines().items()
             ]

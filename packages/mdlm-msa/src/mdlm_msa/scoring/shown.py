@@ -57,6 +57,8 @@ def show(
 ) -> Shown:
     """Choose what is shown beside the query of an alignment.
 
+    Rows of the prompt that have no residue, or are the query again, are never shown.
+
     Args:
         alignment: its first row is the query.
         prompt: of the same query; None shows no homologue.
@@ -87,7 +89,10 @@ def show(
         return Shown(query, none, max_similar)
     from mdlm_msa.selection import select_rows
 
-    chosen = select_rows(prompt, min(count, fitting - 2), select, noise)
+    says = prompt.is_residue.any(1) & (prompt.rows != query).any(1)
+    chosen = select_rows(
+        prompt, min(count, fitting - 2), select, noise, among=np.flatnonzero(says)
+    )
     return Shown(query, prompt.rows[chosen], max_similar)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mdlm_core.errors import DataError
 from mdlm_msa.alignment import Alignment
-from mdlm_msa.alphabet import RESIDUES, Ids, decode, encode
+from mdlm_msa.alphabet import RESIDUES, STATE_OF, Ids, decode, encode
 
 WILD = ("", "WT", "_WT", "WILD", "WILDTYPE", "WILD-TYPE", "_WILDTYPE")
 """Names of the query itself, in upper case."""
@@ -182,9 +182,17 @@ def _of_sequence(text: str, query: Numbering) -> Variant:
     for index, (old, new) in enumerate(zip(query.letters, letters, strict=True)):
         if old == new:
             continue
-        place = f"{old}{query.first + index}{new}"
+        number = query.first + index
+        place = f"{old}{number}{new}"
         residue = _letter(new, place)
-        columns.append(query.column(old, query.first + index))
+        column = query.column(old, number)
+        if STATE_OF[query.row[column]] >= len(RESIDUES):
+            raise DataError(
+                f"the sequence has {new} at position {number}, where the query has "
+                f"{old}, which is none of the twenty residues; a score compares two "
+                f"residues, so write {old} there too, or give the query its residue"
+            )
+        columns.append(column)
         residues.append(int(encode(residue)[0]))
     return Variant(_short(text), tuple(columns), tuple(residues))
 
