@@ -14,7 +14,6 @@ from mdlm_msa.alignment import Alignment
 from mdlm_msa.cli import app
 from mdlm_msa.config import FILTERS, RowFilter
 from mdlm_msa.filtering import (
-    coverage,
     diverse,
     filter_rows,
     non_redundant,
@@ -22,6 +21,7 @@ from mdlm_msa.filtering import (
 )
 from mdlm_msa.formats.reading import read_alignment
 from mdlm_msa.formats.writing import write_alignment
+from mdlm_msa.gaps import coverage, gap_rate
 from mdlm_msa.hhfilter import run_hhfilter
 
 from .family_toys import REAL, aligned, relatives
@@ -39,7 +39,7 @@ def kept_of(rules: RowFilter, *rows: str) -> tuple[list[str], dict[str, int]]:
 
 def greedy(states: np.ndarray, limit: float) -> list[int]:
     """Return what a plain loop over rows by coverage keeps."""
-    letters = (states != 20).sum(1)
+    letters = (states < 20).sum(1)
     order = [0, *sorted(range(1, len(states)), key=lambda r: (-letters[r], r))]
     kept: list[int] = []
     for r in order:
@@ -75,6 +75,22 @@ def test_gaps_and_rows_without_a_residue() -> None:
     assert dropped == {"no residue": 2, "gaps above 0.1": 1}
 
 
+def test_an_x_covers_nothing_and_is_no_gap() -> None:
+    alignment = aligned(QUERY, "ACDEXXXX--", "ACDEF-----")
+    assert coverage(alignment.states).tolist() == [1.0, 0.4, 0.5]
+    assert gap_rate(alignment.states).tolist() == [0.0, 0.2, 0.5]
+    texts = ("ACDEXXXX--", "ACDEF-----")
+    covered = RowFilter(min_coverage=0.5, max_identity=1.0)
+    assert kept_of(covered, *texts) == (["0", "2"], {"coverage below 0.5": 1})
+    gaps = RowFilter(min_coverage=0.0, max_gaps=0.2, max_identity=1.0)
+    assert kept_of(gaps, *texts) == (["0", "1"], {"gaps above 0.2": 1})
+
+
+def test_of_two_rows_alike_the_one_with_more_residues_stays() -> None:
+    rows = aligned(QUERY, "WXWXWXWXAA", "W-WYW-WYAA")
+    assert non_redundant(rows.states, 0.5).tolist() == [0, 2]
+
+
 def test_nothing_but_repetitions_goes_at_identity_one() -> None:
     kept, dropped = kept_of(FILTERS["none"], QUERY, "ACDEFGHIKV", "ACDEFGHIKV")
     assert kept == ["0", "2"]
@@ -87,7 +103,6 @@ def test_the_query_is_never_dropped() -> None:
     rules = RowFilter(min_coverage=1.0, max_gaps=0.0, min_identity=1.0)
     kept, _ = filter_rows(alignment, rules)
     assert kept.headers == ("0",)
-    assert coverage(alignment).tolist() == [0.4, 1.0]
 
 
 def test_the_query_comes_before_rows_of_better_coverage() -> None:

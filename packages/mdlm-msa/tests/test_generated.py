@@ -15,8 +15,8 @@ from mdlm_msa.evaluation.compare import (
     require_query,
 )
 from mdlm_msa.evaluation.generators import MUTATION, NATURAL, PSSM
-from mdlm_msa.evaluation.identity import coverage, gap_rate, gap_runs
 from mdlm_msa.evaluation.verdict import COPIED, NO_BETTER, verdict
+from mdlm_msa.gaps import coverage, gap_rate, gap_runs
 from mdlm_msa.substitution import conditional
 
 

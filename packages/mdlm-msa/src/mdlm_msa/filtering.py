@@ -1,7 +1,7 @@
 """Which homologues of a family are kept: coverage, gaps, identity, redundancy.
 
-The query is always kept. A column counts as covered by any letter, a gap is anything
-else. Letters: R rows, L columns.
+The query is always kept. A column counts as covered by one of the twenty residues, as
+for ``hhfilter -cov``; an X is neither that nor a gap. Letters: R rows, L columns.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .alignment import Alignment
-from .alphabet import DOT, GAP, Ids
+from .alphabet import Ids
 from .config import RowFilter
+from .gaps import coverage, gap_rate
 from .identity import Planes, alike, identity_pair
 
 _BLOCK = 512
@@ -50,13 +51,6 @@ class FilterReport:
         ]
 
 
-def coverage(alignment: Alignment) -> NDArray[np.float64]:
-    """Return ``(R,)``: the share of the columns in which a row has a letter."""
-    letters = (alignment.rows != GAP) & (alignment.rows != DOT)
-    shares: NDArray[np.float64] = letters.mean(1)
-    return shares
-
-
 def filter_rows(
     alignment: Alignment, rules: RowFilter
 ) -> tuple[Alignment, FilterReport]:
@@ -70,12 +64,12 @@ def filter_rows(
         rules: see `RowFilter`; what it says about whole families is for
             `unfit_family`.
     """
-    share = coverage(alignment)
     states = alignment.states
+    covered, gaps = coverage(states), gap_rate(states)
     checks: dict[str, Bools] = {
         "no residue": np.logical_not(alignment.is_residue.any(1)),
-        f"coverage below {rules.min_coverage:g}": share < rules.min_coverage - _SLACK,
-        f"gaps above {rules.max_gaps:g}": share < 1 - rules.max_gaps - _SLACK,
+        f"coverage below {rules.min_coverage:g}": covered < rules.min_coverage - _SLACK,
+        f"gaps above {rules.max_gaps:g}": gaps > rules.max_gaps + _SLACK,
     }
     if rules.min_identity > 0:
         to_query = identity_pair(states[:1], states)[0]
@@ -172,9 +166,9 @@ def keep_diverse(
 
 def _by_coverage(states: Ids) -> Places:
     """Return the query, then rows by falling coverage."""
-    letters = (states != 20).sum(1)
-    letters[:1] = states.shape[1] + 1
-    order: Places = np.argsort(-letters, kind="stable")
+    covered = coverage(states)
+    covered[:1] = 2.0
+    order: Places = np.argsort(-covered, kind="stable")
     return order
 
 

@@ -12,6 +12,7 @@ from mdlm_core.kernels.noise import Noise
 
 from .alignment import Alignment
 from .alphabet import BYTE_OF_ID, GAP, X
+from .gaps import coverage, gap_rate
 from .identity import identity_pair
 from .origin import by_model
 from .weights import neff
@@ -29,8 +30,8 @@ def inspect(alignment: Alignment) -> dict[str, Any]:
     `neff_rows` rows: all, or the query and a random choice of `NEFF_ROWS` in all.
     """
     states = alignment.states
-    counted = _some(alignment.depth)
-    effective = neff(states if counted is None else states[counted])
+    counted = counted_rows(alignment.depth)
+    effective = neff(states[counted])
     others = alignment.rows[1:]
     identity = identity_pair(states[1:], states[:1])[:, 0] if len(others) else None
     return {
@@ -40,22 +41,23 @@ def inspect(alignment: Alignment) -> dict[str, Any]:
         "columns": alignment.length,
         "query": alignment.query,
         "neff": float(effective),
-        "neff_rows": alignment.depth if counted is None else len(counted),
+        "neff_rows": len(counted),
         "neff_per_sqrt_columns": float(effective / alignment.length**0.5),
         "identity": None if identity is None else _quartiles(identity),
-        "coverage": _quartiles(alignment.is_residue[1:].mean(axis=1))
-        if len(others)
-        else None,
-        "gaps": _quartiles((others == GAP).mean(axis=1)) if len(others) else None,
+        "coverage": _quartiles(coverage(states[1:])) if len(others) else None,
+        "gaps": _quartiles(gap_rate(states[1:])) if len(others) else None,
         "notes": dict(alignment.notes) | _quirks(alignment),
         "comments": list(alignment.comments),
     }
 
 
-def _some(depth: int) -> NDArray[np.int64] | None:
-    """Return which rows Neff is counted on, if all would be too many pairs."""
+def counted_rows(depth: int) -> NDArray[np.int64]:
+    """Return which of `depth` rows Neff is counted on.
+
+    All, or the query and a random choice if that would be more than `NEFF_ROWS`.
+    """
     if depth <= NEFF_ROWS:
-        return None
+        return np.arange(depth)
     key = Noise(0).child("rows that Neff is counted on").integer()
     chosen = np.random.default_rng(key).permutation(depth - 1)[: NEFF_ROWS - 1] + 1
     return np.concatenate([[0], np.sort(chosen)])

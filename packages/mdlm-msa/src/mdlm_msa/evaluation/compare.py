@@ -15,13 +15,13 @@ import numpy as np
 from mdlm_core.errors import DataError
 from mdlm_core.kernels.noise import Noise
 from mdlm_msa.alphabet import Ids
+from mdlm_msa.gaps import coverage, gap_rate, gap_runs
 from mdlm_msa.identity import identity_pair, nearest_identity
 from mdlm_msa.laws import Array
 from mdlm_msa.origin import COPY
 from mdlm_msa.weights import neff, sequence_weights
 
 from . import generators
-from .identity import coverage, gap_rate, gap_runs
 from .pairs import pair_correlation
 from .profile import ProfileDifference, compare, jensen_shannon, same_columns
 

@@ -16,6 +16,7 @@ from mdlm_core.kernels.noise import Noise
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import Ids
 from mdlm_msa.data.family import Family
+from mdlm_msa.gaps import coverage
 from mdlm_msa.laws import Array
 from mdlm_msa.origin import by_model
 
@@ -29,7 +30,6 @@ from .contacts_mf import (
 )
 from .contacts_plm import fit
 from .held_out import HeldOutTable
-from .identity import coverage
 from .profile import frequencies
 from .verdict import Verdict, verdict
 
@@ -114,6 +114,7 @@ def evaluate(
     *,
     noise: Noise,
     prompt: Alignment | None = None,
+    recorded: Alignment | None = None,
     known: Alignment | None = None,
     structure: Structure | None = None,
     method: Method = "mean-field",
@@ -124,15 +125,17 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the rows that a model wrote.
 
-    If headers say which rows a model wrote (they begin with ``mdlm|``), the others are
-    taken as those that it was shown; otherwise all rows but the query are generated.
-    Rows that it was shown are left out of the reference.
+    If headers say which rows a model wrote (they begin with ``mdlm|``), these are the
+    generated ones; otherwise all rows but the query are. Rows that the model was shown
+    are left out of the reference: those on record, or else the rows of `generated` that
+    no model wrote, and those of `prompt` in both cases.
 
     Args:
         generated: the query first.
         reference: natural rows of the family, the same query first.
         noise: decides every draw.
         prompt: rows that the model was shown, the query first.
+        recorded: the query and all rows that the model was shown, by its own record.
         known: rows that it learned from, the query first.
         structure: of the query, for the precision of contacts.
         method: of the couplings behind contacts.
@@ -147,6 +150,7 @@ def evaluate(
     for other, where in (
         (reference, "reference"),
         (prompt, "prompt"),
+        (recorded, "record"),
         (known, "known"),
     ):
         if other is not None:
@@ -160,7 +164,7 @@ def evaluate(
             f"'{generated.name}' has no row besides the query; there is nothing to "
             f"evaluate"
         )
-    shown = generated.states[~written]
+    shown = generated.states[~written] if recorded is None else recorded.states
     if not len(shown):
         shown = generated.states[:1]
     if prompt is not None:

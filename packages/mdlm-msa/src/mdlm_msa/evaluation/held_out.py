@@ -18,6 +18,7 @@ from mdlm_core.protocols import Backbone, Schedule
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import STATES
 from mdlm_msa.data.family import Family
+from mdlm_msa.gaps import coverage
 from mdlm_msa.identity import nearest_identity
 from mdlm_msa.laws import (
     Array,
@@ -85,9 +86,8 @@ def split_rows(
         max_identity: that a held-out row must be below.
     """
     states = alignment.states
-    residues = alignment.is_residue[1:].sum(1)
-    enough = np.maximum(min_coverage * alignment.length, 1)
-    found = np.flatnonzero(residues >= enough) + 1
+    least = max(min_coverage, 1 / max(1, alignment.length))
+    found = np.flatnonzero(coverage(states[1:]) >= least) + 1
     order = np.random.default_rng(noise.integer()).permutation(found)
     count = min(most, int(np.ceil(share * len(found))))
     held, train = np.sort(order[:count]), np.sort(order[count:])

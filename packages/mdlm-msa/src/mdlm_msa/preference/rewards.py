@@ -21,9 +21,10 @@ from difflib import get_close_matches
 import numpy as np
 
 from mdlm_core.errors import DataError, UnknownNameError
-from mdlm_msa.alphabet import GAP_STATE, STATES, Ids
+from mdlm_msa.alphabet import Ids
 from mdlm_msa.evaluation.pairs import pair_correlation
 from mdlm_msa.evaluation.profile import compare
+from mdlm_msa.gaps import gap_rate
 from mdlm_msa.identity import identity_pair
 from mdlm_msa.laws import Array, bits, pssm
 from mdlm_msa.origin import COPY
@@ -83,7 +84,7 @@ class Judge:
         measured = find(self.reward).measure(rows, self)
         measure = measured if math.isfinite(measured) else 0.0
         repeated = repeated_share(rows, self.query)
-        gap_error = abs(gap_rate(rows) - gap_rate(self.held_out))
+        gap_error = abs(gap_rate(rows).mean() - gap_rate(self.held_out).mean())
         return Score(
             reward=measure - self.repeats * repeated - self.gaps * gap_error,
             measure=measure,
@@ -97,12 +98,6 @@ def repeated_share(rows: Ids, query: Ids) -> float:
     everything = np.concatenate([query[None], rows])
     alike = np.tril(identity_pair(everything), -1) > COPY
     return float(np.any(alike, axis=1)[1:].mean())
-
-
-def gap_rate(rows: Ids) -> float:
-    """Return the share of gaps among the symbols of states ``(N, L)``."""
-    known = int((rows < STATES).sum())
-    return float((rows == GAP_STATE).sum()) / known if known else 0.0
 
 
 def _profile(rows: Ids, judge: Judge) -> float:

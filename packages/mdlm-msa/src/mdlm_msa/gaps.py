@@ -1,15 +1,15 @@
-"""How rows stand to the query and to other rows: identity, coverage, gaps, novelty.
+"""Where rows have residues and where gaps: coverage, gap rate, runs of gaps.
 
-Identities are `id_pair`, over the columns where both rows have a residue. Letters: R
-rows, L columns.
+A column counts as covered by one of the twenty residues. Letters without a state, such
+as X, cover nothing and are no gap. Letters: R rows, L columns.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mdlm_msa.alphabet import GAP_STATE, Ids
-from mdlm_msa.laws import Array
+from .alphabet import GAP_STATE, Ids
+from .laws import Array
 
 
 def coverage(states: Ids) -> Array:
@@ -19,7 +19,7 @@ def coverage(states: Ids) -> Array:
 
 
 def gap_rate(states: Ids) -> Array:
-    """Return the share of gaps in each row, ``(R,)``."""
+    """Return the share of columns in which each row has a gap, ``(R,)``."""
     found: Array = (states == GAP_STATE).mean(1)
     return found
 
