@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from mdlm_core.errors import DataError
@@ -86,8 +85,3 @@ def complain(
         "upper-case letter or '-' for each column of the query, and insertions in "
         "lower case. If the rows are not aligned yet, align them to the query first"
     )
-
-
-def notes_of(counts: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """Return the notes whose count is not zero."""
-    return {name: count for name, count in counts if count}

@@ -56,7 +56,7 @@ def even_rotation(
 
     It turns neighbouring entries, and reads every second entry of a table that holds
     its frequencies twice: so the odd frequencies are never used, and the even ones
-    twice. To compare with, and to read weights that were trained so.
+    twice. It is there for comparison alone: no model here turns so.
     """
     half = x.shape[-1] // 2
     frequencies = base ** (-torch.arange(0, half, 2, dtype=torch.float32) / half)
