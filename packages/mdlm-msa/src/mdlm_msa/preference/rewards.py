@@ -1,14 +1,17 @@
 """What an alignment is worth, against homologues of the query that it does not hold.
 
 A reward is a measure of how much an alignment is like held-out homologues, less the
-share of its rows that repeat the query or a row above, and less the difference of its
-share of gaps from theirs:
+share of its rows that repeat the query or a row above, less the difference of its
+share of gaps from theirs, and less what its rows are nearer to the query and to each
+other than homologues are (see `nearness`):
 
     measure - repeats * share repeated - gaps * |gap rate - gap rate held out|
+            - nearness * excess
 
 A row repeats another if they are identical in more than 95 % of the columns where both
 have a residue. Without that a score may be won by copies of the query, which agree with
-every column a little. Letters: N rows, H held-out rows, L columns.
+every column a little; and by rows that differ from it a little more than that, if
+nearness did not count. Letters: N rows, H held-out rows, L columns.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ from mdlm_msa.laws import Array, bits, pssm
 from mdlm_msa.origin import COPY
 from mdlm_msa.weights import sequence_weights
 
+from .nearness import Nearness
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
@@ -42,6 +47,8 @@ class Score:
     """Share of the rows that repeat the query or a row above."""
     gap_error: float
     """The absolute difference of the gap rates."""
+    excess: float
+    """By how much rows are nearer than homologues."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -58,8 +65,12 @@ class Judge:
     """Weight of the share of rows that repeat."""
     gaps: float = 1.0
     """Weight of the difference of the gap rates."""
+    nearness: float = 2.0
+    """Weight of what rows are too near."""
     weights: Array = field(init=False)
     """``(H,)`` of the held-out homologues; see `weights.sequence_weights`."""
+    near: Nearness = field(init=False)
+    """How near the held-out homologues are."""
 
     def __post_init__(self) -> None:
         find(self.reward)
@@ -69,6 +80,7 @@ class Judge:
                 "at least"
             )
         object.__setattr__(self, "weights", sequence_weights(self.held_out))
+        object.__setattr__(self, "near", Nearness.of(self.query, self.held_out))
 
     def __call__(self, rows: Ids) -> Score:
         """Return what an alignment is worth.
@@ -84,12 +96,15 @@ class Judge:
         measured = find(self.reward).measure(rows, self)
         measure = measured if math.isfinite(measured) else 0.0
         repeated = repeated_share(rows, self.query)
-        gap_error = abs(gap_rate(rows).mean() - gap_rate(self.held_out).mean())
+        gap_error = abs(float(gap_rate(rows).mean() - gap_rate(self.held_out).mean()))
+        excess = self.near.excess(rows, self.query)
+        penalties = self.repeats * repeated + self.gaps * gap_error
         return Score(
-            reward=measure - self.repeats * repeated - self.gaps * gap_error,
+            reward=measure - penalties - self.nearness * excess,
             measure=measure,
             repeated=repeated,
             gap_error=gap_error,
+            excess=excess,
         )
 
 
