@@ -6,7 +6,6 @@ translated to the settings of ``mdlm train --preset msa/large``, which does the 
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,15 +39,11 @@ def train_mdlm(
     from mdlm_core.cli.train import train
     from mdlm_msa.original.config import translate
     from mdlm_msa.original.keys import DEFAULTS
+    from mdlm_msa.run_settings import given
 
     found = translate("train_mdlm", configs or (), context.args)
     sets = list(DEFAULTS) if preset == PRESET else []
-    for path, value in (
-        ("data.path", found.path),
-        ("task.warm_start", found.checkpoint),
-    ):
-        if value is not None:
-            sets.append(f"{path}={json.dumps(value)}")
+    sets += given(("data.path", found.path), ("task.warm_start", found.checkpoint))
     train(
         preset=preset,
         sets=[*sets, *found.sets],

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +22,7 @@ from mdlm_core.cli.options import (
 )
 from mdlm_core.config import to_yaml
 from mdlm_core.errors import UsageError
+from mdlm_msa.run_settings import config_of, given, setting, settings_of
 
 if TYPE_CHECKING:
     from mdlm_core.config import RunConfig
@@ -85,20 +84,20 @@ def align(
                 f"there is nothing to {'learn from' if data is None else 'begin with'}:"
                 f" add {missing}"
             )
+        base = config_of(model, imports)
         chosen = [
-            *_of_model(model, imports),
-            _set("task.reference", str(model.expanduser().resolve())),
-            _set("data.path", str(data.expanduser().resolve())),
+            *settings_of(base, "model", "schedule"),
+            *given(("data.length", getattr(base.data.config, "length", None))),
+            setting("task.reference", str(model.expanduser().resolve())),
+            setting("data.path", str(data.expanduser().resolve())),
         ]
         files = list(configs or [])
-    for path, value in (
+    chosen += given(
         ("task.objective", objective),
         ("task.beta", beta),
         ("task.beta_sum", beta_sum or None),
         ("train.steps", steps),
-    ):
-        if value is not None:
-            chosen.append(_set(path, value))
+    )
     catalog, resolved = settings(
         preset=None if resume else _PRESET,
         configs=files,
@@ -133,28 +132,6 @@ def align(
         print(f"stopped: {drifted}")
         return
     _report(outcome, config)
-
-
-def _set(path: str, value: object) -> str:
-    return f"{path}={json.dumps(value)}"
-
-
-def _of_model(model: Path, imports: list[str] | None) -> list[str]:
-    """Return the settings that the new run takes from the one it begins with."""
-    from mdlm_core.catalog import load_catalog
-    from mdlm_core.config import read_run
-
-    run = read_run(model.expanduser(), load_catalog(*(imports or ())))
-    chosen = []
-    for name in ("model", "schedule"):
-        component: Any = getattr(run, name)
-        chosen.append(_set(f"{name}.name", component.name))
-        chosen += [
-            _set(f"{name}.{field.name}", getattr(component.config, field.name))
-            for field in fields(component.config)
-        ]
-    length = getattr(run.data.config, "length", None)
-    return chosen if length is None else [*chosen, _set("data.length", length)]
 
 
 def _report(outcome: Outcome, config: RunConfig) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from mdlm_core.cli.options import (
 )
 from mdlm_core.cli.train import train as run_training
 from mdlm_core.errors import UsageError
+from mdlm_msa.run_settings import config_of, given, setting, settings_of
 
 _OF_FAMILIES = ("columns", "pseudocount")
 """Settings that a model of one family has for itself."""
@@ -99,10 +99,10 @@ def train(
         if family:
             chosen += _of_family(data, sets)
         if begin is not None:
-            chosen += _of_model(begin, imports)
-    for path, value in (("data.length", length), ("train.steps", steps)):
-        if value is not None:
-            chosen.append(_set(path, value))
+            chosen += settings_of(
+                config_of(begin, imports), "model", leave_out=_OF_FAMILIES
+            )
+    chosen += given(("data.length", length), ("train.steps", steps))
     run_training(
         preset=None if resume else preset,
         configs=configs,
@@ -145,15 +145,14 @@ def _check_model(
 
 def _chosen(data: str | None, begin: Path | None, hold_out: str | None) -> list[str]:
     """Return the settings that the options stand for."""
-    chosen = []
-    if data is not None:
-        chosen.append(_set("data.path", data))
-    if begin is not None:
-        chosen.append(_set("task.warm_start", str(begin.expanduser().resolve())))
+    names = None
     if hold_out is not None:
         names = [name.strip() for name in hold_out.split(",") if name.strip()]
-        chosen.append(_set("data.hold_out", names))
-    return chosen
+    return given(
+        ("data.path", data),
+        ("task.warm_start", begin and str(begin.expanduser().resolve())),
+        ("data.hold_out", names),
+    )
 
 
 def _of_family(data: str | None, sets: list[str] | None) -> list[str]:
@@ -165,30 +164,8 @@ def _of_family(data: str | None, sets: list[str] | None) -> list[str]:
 
     columns = read_alignment(Path(data).expanduser()).length
     least = size(3, columns)
-    given = [s for s in sets or () if s.startswith("data.length=")]
-    chosen = [_set("model.columns", columns)]
-    if not given and least > 1024:
-        chosen.append(_set("data.length", least))
+    chosen = [setting("model.columns", columns)]
+    is_set = any(s.startswith("data.length=") for s in sets or ())
+    if not is_set and least > 1024:
+        chosen.append(setting("data.length", least))
     return chosen
-
-
-def _of_model(run: Path, imports: list[str] | None) -> list[str]:
-    """Return the settings of the model of a run, but for its columns."""
-    from dataclasses import fields
-
-    from mdlm_core.catalog import load_catalog
-    from mdlm_core.config import read_run
-
-    model: Any = read_run(run.expanduser(), load_catalog(*(imports or ()))).model
-    return [
-        _set("model.name", model.name),
-        *(
-            _set(f"model.{field.name}", getattr(model.config, field.name))
-            for field in fields(model.config)
-            if field.name not in _OF_FAMILIES
-        ),
-    ]
-
-
-def _set(path: str, value: object) -> str:
-    return f"{path}={json.dumps(value)}"

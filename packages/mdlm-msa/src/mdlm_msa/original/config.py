@@ -6,7 +6,6 @@ Light: imports nothing heavy. The table is `keys`.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,6 +23,7 @@ from mdlm_msa.config import (
     PairsConfig,
     ProteinDiTConfig,
 )
+from mdlm_msa.run_settings import setting
 
 from .keys import CHECKPOINT, KEYS, ONLY, OUT, Key
 
@@ -81,7 +81,7 @@ def translate(
             _check_program(program, path, origin)
             sets += _assignments(path, KEYS[path], value, origin)
         elif _is_ours(path):
-            sets.append(f"{path}={json.dumps(value)}")
+            sets.append(setting(path, value))
         else:
             raise ConfigError(_unknown(path) + origin)
     # a name resets what follows it
@@ -141,7 +141,7 @@ def _assignments(path: str, key: Key, value: Any, origin: str) -> list[str]:
     if not key.values:
         if isinstance(value, str):
             value = _number(value)
-        return [f"{ours}={json.dumps(value)}" for ours in key.paths]
+        return [setting(ours, value) for ours in key.paths]
     if isinstance(value, list | dict) or value not in key.values:
         options = ", ".join(str(option) for option in key.values)
         raise ConfigError(
