@@ -21,6 +21,7 @@ from mdlm_msa.preference.making import (
     paired,
     synthetic_pairs,
 )
+from mdlm_msa.preference.nearness import Nearness
 from mdlm_msa.preference.rewards import (
     REWARDS,
     Judge,
@@ -39,17 +40,20 @@ def states(*rows):
     return STATE_OF[ids(*rows)]
 
 
-def cheats(query, homologue, rng):
+def cheats(query, natural, rng):
     """Return alignments that no reward may prefer to homologues, by name."""
     copies = np.repeat(query[None], ROWS, 0)
-    changed = (rng.random(copies.shape) < 0.02) & (copies < 20)
-    return {
+    found = {
         "copies of the query": copies,
-        "copies with 2 % changed": np.where(
-            changed, rng.integers(20, size=copies.shape), copies
-        ).astype(np.uint8),
-        "copies of a homologue": np.repeat(homologue[None], ROWS, 0),
+        "copies of a homologue": np.repeat(natural[:1], ROWS, 0),
     }
+    for share, gaps in ((0.02, 0), (0.05, 1), (0.08, 1), (0.1, 0), (0.15, 1)):
+        changed = (rng.random(copies.shape) < share) & (copies < 20)
+        rows = np.where(changed, rng.integers(20, size=copies.shape), copies)
+        if gaps:  # those of the homologues, so that they do not give the copies away
+            rows = np.where(natural == 20, 20, rows)
+        found[f"copies with {share:.0%} changed"] = rows.astype(np.uint8)
+    return found
 
 
 def beaten(alignment, rewards, columns=slice(None)):
@@ -62,7 +66,7 @@ def beaten(alignment, rewards, columns=slice(None)):
     for reward in rewards:
         judge = Judge(query=every[0], held_out=held_out, reward=reward)
         honest = judge(natural).reward
-        for name, rows in cheats(every[0], natural[0], rng).items():
+        for name, rows in cheats(every[0], natural, rng).items():
             if judge(rows).reward >= honest:
                 found.append((alignment.name, reward, name))
     return found
@@ -158,10 +162,47 @@ def test_the_penalties_are_counted_by_hand():
     assert score.repeated == 0.5
     assert score.gap_error == pytest.approx(abs(10 / 80 - 2 / 20))
     assert score.reward == pytest.approx(
-        score.measure - 2.0 * 0.5 - 3.0 * score.gap_error
+        score.measure - 2.0 * 0.5 - 3.0 * score.gap_error - 2.0 * score.excess
     )
     assert repeated_share(states("C" * 20, "C" * 20), query) == 0.5
     assert repeated_share(states("C" * 20, "C" * 19 + "W"), query) == 0.0  # just 95 %
+
+
+def test_nearness_is_counted_by_hand():
+    query = states("LAGVSERTID")[0]
+    held_out = states("LAGVSWWWWW", "LAGCCCCCCC", "LAGVCCC---")
+    near = Nearness.of(query, held_out)
+    to_query = [0.5, 0.3, 4 / 7]
+    among = [(0.3 + 4 / 7) / 2, (0.3 + 6 / 7) / 2, (4 / 7 + 6 / 7) / 2]
+    assert near.query == pytest.approx(np.mean(to_query))
+    assert near.query_spread == pytest.approx(np.std(to_query))
+    assert near.rows == pytest.approx(np.mean(among))
+    assert near.rows_spread == pytest.approx(np.std(among))
+    rows = states("LAGVSERTIW", "LAGVSERTWW")
+    excess = 0.85 - np.mean(to_query) - np.std(to_query) / np.sqrt(2)
+    excess += 0.9 - np.mean(among) - 2 * np.std(among) / np.sqrt(2)
+    assert near.excess(rows, query) == pytest.approx(excess)
+    assert near.excess(states("W" * 10), query) == 0
+    one = Nearness.of(query, held_out[:1])
+    assert (one.rows, one.query_spread, one.rows_spread) == (0.5, 0, 0)
+    judge = Judge(query=query, held_out=held_out, nearness=3.0, repeats=0, gaps=0)
+    score = judge(rows)
+    assert score.reward == pytest.approx(score.measure - 3.0 * excess)
+
+
+def test_homologues_lose_little_for_nearness():
+    for family in synthetic_families(6, Noise(2)):
+        every = family.alignment.states
+        rng = np.random.default_rng(0)
+        found = []
+        for _ in range(20):
+            order = rng.permutation(len(every) - 1) + 1
+            near = Nearness.of(every[0], every[order[ROWS:]])
+            found.append(near.excess(every[order[:ROWS]], every[0]))
+        assert np.mean(found) < 0.02
+        assert np.median(found) == 0
+        copies = np.repeat(every[:1], ROWS, 0)
+        assert near.excess(copies, every[0]) > 0.3
 
 
 def test_what_cannot_be_scored_is_said():

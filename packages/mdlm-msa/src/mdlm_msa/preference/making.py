@@ -188,7 +188,11 @@ def rows_that_fit(
 def scored(rows: Ids, judge: Judge, name: str) -> Candidate:
     """Return a candidate with its score."""
     score = judge(STATE_OF[rows])
-    about = {"repeated": score.repeated, "gap_error": score.gap_error}
+    about = {
+        "repeated": score.repeated,
+        "gap_error": score.gap_error,
+        "excess": score.excess,
+    }
     return Candidate(rows=rows, score=score.reward, name=name, about=about)
 
 
