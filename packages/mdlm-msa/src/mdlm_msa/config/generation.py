@@ -18,7 +18,8 @@ class GenerationConfig:
     rows: int = 16
     """New rows."""
     together: int = 0
-    """New rows that share a canvas and see each other; 0 means as many as fit."""
+    """New rows that share a canvas and see each other; 0 means as many as fit, however
+    many are asked for."""
     length: int = 0
     """Tokens of a canvas, at most; 0 takes the length that the model was trained
     with."""
@@ -38,11 +39,13 @@ class GenerationConfig:
     """Canvases that go through the model together; changes nothing else."""
     prompt: int = 16
     """Rows of the input that are shown to the model, at most."""
-    select: Selection = "maxmin"
-    """Which of them."""
+    select: Selection = "random"
+    """Which of them; in training they are random unless `data.select` says else."""
+    min_coverage: float = 0.5
+    """Share of the columns in which a row that is shown has a letter, at least."""
     gaps: Literal["free", "none", "template"] = "free"
     """free: as the model says; none: no gap in a new row; template: the gaps of a row
-    of the input, drawn for each new row."""
+    that is shown, drawn for each new row."""
     allow_x: bool = False
     """Whether the unknown residue X may be written."""
     freeze: str = ""
@@ -76,6 +79,10 @@ class GenerationConfig:
         require(
             0 < self.top_p <= 1,
             f"generation.top_p is {self.top_p}; it must be in (0, 1]",
+        )
+        require(
+            0 <= self.min_coverage <= 1,
+            f"generation.min_coverage is {self.min_coverage}; it must be in [0, 1]",
         )
         low, high = self.identity
         require(
