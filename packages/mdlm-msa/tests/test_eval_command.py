@@ -163,6 +163,55 @@ def test_rows_that_no_model_wrote_are_those_shown(files, tmp_path):
     assert facts["rows of reference left out because shown"] == 60
 
 
+def record(path, query, rows):
+    """Write the record of a file, with rows that the model was shown."""
+    prompt = [
+        {"row": i + 1, "header": f"h{i}", "letters": decode(row)}
+        for i, row in enumerate([query, *rows])
+    ]
+    path.with_name(f"{path.name}.json").write_text(json.dumps({"prompt": prompt}))
+
+
+def test_rows_on_record_are_those_shown(files, tmp_path):
+    new = tmp_path / "new.a3m"
+    new.write_text(files["pssm"].read_text())
+    result = call(new, "--reference", files["reference"], "--json")
+    assert "no record new.a3m.json" in result.stderr
+    assert json.loads(result.stdout)["facts"]["rows shown to the model"] == 0
+    record(new, files["query"], files["rows"][5:17])
+    result = call(new, "--reference", files["reference"], "--json")
+    facts = json.loads(result.stdout)["facts"]
+    assert "no record" not in result.stderr
+    assert facts["rows shown to the model"] == 12
+    assert facts["rows of reference left out because shown"] == 12
+    # rows of the input that were kept, but not shown, still measure
+    kept = files["natural"].read_text() + files["pssm"].read_text().split("\n", 2)[2]
+    new.write_text(kept)
+    result = call(new, "--reference", files["reference"], "--json")
+    facts = json.loads(result.stdout)["facts"]
+    assert facts["rows of reference left out because shown"] == 12
+    record(new, files["rows"][1], [])
+    error = call(new, "--reference", files["reference"], fails=True)
+    assert "new.a3m.json" in str(error)
+
+
+def test_what_was_generated_is_evaluated_without_its_prompt(files, tmp_path):
+    run, new = write_run(tmp_path / "run", length=256), tmp_path / "new.a3m"
+    CliRunner().invoke(
+        app,
+        [
+            *("generate", str(files["reference"]), "--model", str(run), "--out"),
+            *(str(new), "--rows", "4", "--steps", "4", "--draws", "0"),
+        ],
+        catch_exceptions=False,
+    )
+    result = call(new, "--reference", files["reference"], "--json")
+    facts = json.loads(result.stdout)["facts"]
+    assert facts["rows shown to the model"] > 0
+    left_out = facts["rows of reference left out because shown"]
+    assert left_out >= facts["rows shown to the model"]
+
+
 def test_what_cannot_be_compared_is_refused(files, tmp_path):
     other = a3m(tmp_path / "o.a3m", files["rows"][1], files["rows"][2:9])
     error = call(files["pssm"], "--reference", other, fails=True)

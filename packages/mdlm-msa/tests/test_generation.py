@@ -22,13 +22,14 @@ from mdlm_msa.alphabet import (
 )
 from mdlm_msa.config import GenerationConfig
 from mdlm_msa.generation.band import COPY, EMPTY, FAR, NEAR, judge
-from mdlm_msa.generation.canvases import Plan, Window, plan, windows
+from mdlm_msa.generation.canvases import Plan, Window, plan, spread, windows
 from mdlm_msa.generation.demands import demands, parse_allowed, parse_columns
 from mdlm_msa.generation.denoise import ColumnDenoiser
 from mdlm_msa.generation.generate import BudgetError, generate
 from mdlm_msa.generation.likelihood import row_costs
 from mdlm_msa.layout import Canvas, batch
 from mdlm_msa.scoring.residues import row_bits
+from mdlm_msa.selection import select_rows
 
 from .generation_toys import QUERY, ROWS, Context, Flat, family, texts, write
 
@@ -158,6 +159,25 @@ def test_a_sampler_that_does_not_ask_the_denoiser_is_found_out():
         write(sampler="re-mask-it")
 
 
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (1, "a special token from 'sop'"),
+        (25, "column 3 of row 1 from 'S' to 'L'"),
+        (22, "a special token from '<M>'"),
+    ],
+)
+def test_a_sampler_that_changes_what_is_given_is_found_out(place, words):
+    def careless(denoiser, canvas, *, schedule, noise, steps, callback=None):
+        tokens = canvas.tokens.masked_fill(denoiser.masked(canvas), 1)
+        tokens[:, place] = 1
+        return Sampled(tokens, torch.ones(len(canvas), dtype=torch.long))
+
+    with pytest.raises(MdlmError, match="nothing to write") as caught:
+        write(sampler_=careless, prompt=5, select="top", together=1, rows=1)
+    assert words in str(caught.value)
+
+
 # ---- what decides a row -----------------------------------------------------------
 
 
@@ -169,6 +189,9 @@ def test_rows_depend_on_the_seed_and_their_canvas_alone():
     assert texts(whole)[:5] == texts(fewer)
     assert whole.shown == again.shown
     assert len(set(whole.shown.values())) > 1
+    by_room = [write(rows=rows, prompt=2) for rows in (3, 9, 14)]
+    assert texts(by_room[0]) == texts(by_room[1])[:3] == texts(by_room[2])[:3]
+    assert texts(by_room[1]) == texts(by_room[2])[:9]
     other = write(rows=9, together=2, select="random", prompt=2, seed=1)
     assert texts(other) != texts(whole)
 
@@ -222,11 +245,11 @@ def test_windows_share_the_cost_of_a_row():
     ("settings", "tokens", "available", "expected"),
     [
         # N (L + 1) + 2 tokens: 256 hold 12 rows of 20 columns, 11 besides the query
-        ({"rows": 8, "prompt": 0}, 256, 5, Plan(0, 8, 1)),
-        ({"rows": 8, "prompt": 16}, 256, 5, Plan(5, 4, 2)),
-        ({"rows": 8, "prompt": 16}, 256, 50, Plan(7, 4, 2)),
-        ({"rows": 1, "prompt": 16}, 256, 50, Plan(10, 1, 1)),
-        ({"rows": 30, "prompt": 4}, 256, 9, Plan(4, 6, 5)),
+        ({"rows": 8, "prompt": 0}, 256, 5, Plan(0, 11, 1)),
+        ({"rows": 8, "prompt": 16}, 256, 5, Plan(5, 6, 2)),
+        ({"rows": 8, "prompt": 16}, 256, 50, Plan(5, 6, 2)),
+        ({"rows": 1, "prompt": 16}, 256, 50, Plan(5, 6, 1)),
+        ({"rows": 30, "prompt": 4}, 256, 9, Plan(4, 7, 5)),
         ({"rows": 30, "prompt": 16, "together": 3}, 256, 50, Plan(8, 3, 10)),
         ({"rows": 3, "prompt": 16}, 44, 50, Plan(0, 1, 3)),
     ],
@@ -234,6 +257,25 @@ def test_windows_share_the_cost_of_a_row():
 def test_plan_by_hand(settings, tokens, available, expected):
     config = GenerationConfig(**settings)
     assert plan(20, config, tokens=tokens, available=available) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "tokens", "available", "expected"),
+    [
+        ({"rows": 8, "prompt": 0}, 256, 5, Plan(0, 8, 1)),
+        ({"rows": 8, "prompt": 16}, 256, 5, Plan(5, 4, 2)),
+        ({"rows": 8, "prompt": 16}, 256, 50, Plan(7, 4, 2)),
+        ({"rows": 1, "prompt": 16}, 256, 50, Plan(10, 1, 1)),
+        ({"rows": 30, "prompt": 4}, 256, 9, Plan(4, 6, 5)),
+        ({"rows": 3, "prompt": 16, "together": 2}, 256, 50, Plan(9, 2, 2)),
+    ],
+)
+def test_rows_can_be_spread_so_that_none_is_written_in_vain(
+    settings, tokens, available, expected
+):
+    room = {"tokens": tokens, "available": available}
+    config = spread(20, GenerationConfig(**settings), **room)
+    assert plan(20, config, **room) == expected
 
 
 def test_a_canvas_has_no_more_rows_than_in_training():
@@ -345,8 +387,69 @@ def test_the_callback_sees_rows_fill_in():
 
 def test_odd_letters_of_the_input_are_noted():
     found = write(family(QUERY, "UKTAYIAKQRQISFVKSHFB"))
-    assert "letters U changed to C: 1" in found.notes
+    words = "letters U changed to C for the model, not in what is written: 1"
+    assert words in found.notes
     assert found.source.rows[1, 0] == encode("C")[0]
+    assert found.given.rows[1, 0] == encode("U")[0]
+
+
+def test_the_query_is_written_as_it_was_given():
+    odd = "MUTOBIZKQRQISFVKSHFS"
+    model = Context()
+    found = write(odd, model=model, rows=2, freeze="2")
+    assert found.alignment.query == odd
+    assert {row[1] for row in texts(found)} == {"C"}
+    canonical = encode("MCTKXIXKQRQISFVKSHFS").tolist()
+    assert all(seen.tokens[0, 2:22].tolist() == canonical for seen in model.seen)
+    with pytest.raises(UsageError, match="has gaps"):
+        write("MK.A")
+
+
+def test_rows_that_say_nothing_are_never_shown_nor_copied():
+    empty, short = "-" * 20, "MKT" + "-" * 17
+    source = family(*ROWS, empty, short, QUERY)
+    found = write(source, rows=12, together=1, prompt=9, gaps="template")
+    assert {len(rows) for rows in found.shown.values()} == {5}
+    assert {row for rows in found.shown.values() for row in rows} == {1, 2, 3, 4, 5}
+    patterns = {tuple(c == "-" for c in row) for row in ROWS[1:]}
+    assert {tuple(c == "-" for c in row) for row in texts(found)} <= patterns
+    assert found.acceptance == 1.0
+    assert (
+        "3 of 8 rows of the input are never shown to the model: 1 no residue, "
+        "1 the same as the query, 1 coverage below 0.5"
+    ) in found.notes
+    every = write(source, rows=3, together=1, prompt=9, min_coverage=0.0)
+    assert {row for rows in every.shown.values() for row in rows} == {*range(1, 6), 7}
+    with pytest.raises(UsageError, match="1 no residue; lower min_coverage"):
+        write(family(QUERY, empty), gaps="template")
+
+
+def test_templates_are_rows_that_the_canvas_shows():
+    found = write(rows=24, together=2, prompt=1, gaps="template", select="random")
+    assert len(set(found.shown.values())) > 1
+    for about, text in zip(found.rows, texts(found), strict=True):
+        (shown,) = found.shown[about.canvas]
+        assert [c == "-" for c in text] == [c == "-" for c in ROWS[shown]]
+    assert any("gaps of new rows are copied" in note for note in found.notes)
+    with pytest.raises(UsageError, match="raise prompt"):
+        write(gaps="template", prompt=0)
+
+
+def test_rows_without_a_residue_have_advice_of_their_own():
+    only = dict.fromkeys(range(1, 21), "-")
+    with pytest.raises(BudgetError) as caught:
+        write(rows=2, allowed=only, tries=1)
+    assert "A row without a residue is no protein: set gaps=none" in str(caught.value)
+    assert "widen the band" not in str(caught.value)
+
+
+@pytest.mark.parametrize("select", ["weighted", "cluster"])
+def test_prompts_are_chosen_as_by_the_selection(select):
+    found = write(rows=3, together=1, prompt=2, select=select, seed=4)
+    noise = Noise(4).child("generate")
+    for number, rows in found.shown.items():
+        expected = select_rows(family(), 2, select, noise.child("prompt", number))
+        assert rows == tuple(expected)
 
 
 def test_a_canvas_longer_than_in_training_is_noted():

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from mdlm_core.errors import DataError, MdlmError, UsageError
 from mdlm_msa.cli import app
+from mdlm_msa.cli.writing_options import as_trained
+from mdlm_msa.config.data import AlignmentsConfig, PairsConfig
 from mdlm_msa.formats.reading import read_alignment
 from mdlm_msa.generation.provenance import cost_of
 from mdlm_msa.generation.queries import read_queries
@@ -107,6 +109,50 @@ def test_several_queries_give_what_each_gives_alone(run, query, msa, tmp_path):
     assert alone.read_text() == (folder / "toy.a3m").read_text()
 
 
+def test_names_of_queries_are_no_paths(run, tmp_path):
+    folder = tmp_path / "in" / "many"
+    folder.mkdir(parents=True)
+    queries = tmp_path / "names.jsonl"
+    names = ["../../evil", "a/b", "a_b", "A_B", ".."]
+    lines = [json.dumps({"id": n, "query": QUERY, "sequences": []}) for n in names]
+    queries.write_text("\n".join(lines) + "\n")
+    call("generate", queries, "--model", run, "--rows", 1, "--out", folder, *FAST)
+    written = sorted(path.name for path in folder.glob("*.a3m"))
+    assert written == ["A_B_3.a3m", "a_b.a3m", "a_b_2.a3m", "alignment.a3m", "evil.a3m"]
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "names.jsonl"}
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["many"]
+
+
+def test_the_first_row_is_the_sequence_that_was_given(run, tmp_path):
+    odd, path, out = QUERY.replace("K", "U"), tmp_path / "u.fasta", tmp_path / "o.a3m"
+    path.write_text(f">u\n{odd}\n")
+    call("generate", path, "--model", run, "--rows", 2, "--out", out, *FAST)
+    assert out.read_text().splitlines()[1] == odd
+    prompt = tmp_path / "p.a3m"
+    rows = [odd.replace("U", "C"), odd.replace("U", "O")]
+    prompt.write_text(f">c\n{rows[0]}\n>o\n{rows[1]}aa\n")
+    call(
+        "generate", path, "--model", run, "--rows", 2, "--out", out, *FAST, "--force",
+        "--msa-prompt", prompt, "--keep-input",
+    )  # fmt: skip
+    assert out.read_text().splitlines()[:4] == [">u", odd, ">o", f"{rows[1]}aa"]
+
+
+def test_rows_are_shown_as_in_training_unless_told_otherwise(run, msa, tmp_path):
+    out = tmp_path / "out.a3m"
+    both = ("generate", msa, "--model", run, "--rows", 1, "--out", out, *FAST)
+    call(*both)
+    settings = json.loads((tmp_path / "out.a3m.json").read_text())["settings"]
+    assert (settings["select"], settings["min_coverage"]) == ("random", 0.5)
+    call(*both, "--force", "--select", "top", "--min-coverage", 0.9)
+    settings = json.loads((tmp_path / "out.a3m.json").read_text())["settings"]
+    assert (settings["select"], settings["min_coverage"]) == ("top", 0.9)
+    config = AlignmentsConfig(select="weighted", filter="none")
+    assert as_trained(config) == {"select": "weighted", "min_coverage": 0.0}
+    assert as_trained(AlignmentsConfig(min_coverage=0.7))["min_coverage"] == 0.7
+    assert as_trained(PairsConfig()) == {}
+
+
 def test_one_query_that_fails_does_not_stop_the_others(run, query, tmp_path):
     long = tmp_path / "long.fasta"
     long.write_text(f">long\n{QUERY * 20}\n")
@@ -157,10 +203,11 @@ def test_subfamilies_get_files_of_their_own(run, tmp_path):
     rows += [f"{other[:i]}W{other[i + 1 :]}" for i in range(5)]
     path = tmp_path / "two.a3m"
     path.write_text("".join(f">{i}\n{row}\n" for i, row in enumerate(rows)))
-    call(
-        "generate", path, "--model", run, "--rows", 2, "--cluster", 2, "--out",
+    said = call(
+        "generate", path, "--model", run, "--rows", 2, "--cluster", 3, "--out",
         tmp_path / "out.a3m", *FAST,
     )  # fmt: skip
+    assert "'two' has 2 subfamilies, and --cluster is 3" in said.stderr
     for name in ("out.1.a3m", "out.2.a3m"):
         assert read_alignment(tmp_path / name).depth == 3
 

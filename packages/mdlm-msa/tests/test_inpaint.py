@@ -13,8 +13,10 @@ from torch import nn
 from mdlm_core.diffusion.schedule import LogLinear
 from mdlm_core.errors import DataError, UsageError
 from mdlm_core.kernels.noise import Noise
+from mdlm_msa import inspection
 from mdlm_msa.alphabet import STATE_OF, decode, encode
 from mdlm_msa.config import GenerationConfig
+from mdlm_msa.generation import summary
 from mdlm_msa.generation.choose import best, chosen, diverse, read_scores
 from mdlm_msa.generation.holes import chances, holes
 from mdlm_msa.generation.inpaint import inpaint
@@ -27,10 +29,12 @@ from mdlm_msa.generation.provenance import (
     marked,
     marked_inpainted,
     record,
+    recorded_prompt,
     write_record,
 )
 from mdlm_msa.generation.subfamilies import subfamilies
 from mdlm_msa.generation.summary import describe, measure
+from mdlm_msa.weights import neff
 
 from .generation_toys import QUERY, ROWS, Context, Flat, family, write
 from .score_toys import ColumnLaws, random_laws
@@ -115,6 +119,38 @@ def test_a_row_alone_does_not_depend_on_the_others_that_are_filled():
     }
 
 
+def test_letters_that_were_not_written_stay_as_they_were():
+    rows = (QUERY, "UKBAXIAKQR--SFVRSHFO", "ZKTAYIAKQRQISFVKSHFU", LACKING[3])
+    letters = (
+        *(QUERY.encode(), b"UKBAJbbIAKQR--SFVRSHFO"),
+        *(row.encode() for row in rows[2:]),
+    )
+    source = replace(family(*rows), letters=letters)
+    found = fill("gaps", source)
+    kept = found.alignment
+    filled = decode(kept.rows[1])
+    assert f"{filled[:10]}--{filled[12:]}" == rows[1]
+    assert [decode(row) for row in kept.rows[2:]] == list(rows[2:])
+    new = filled[10:12].encode()
+    assert kept.letters == (
+        letters[0],
+        letters[1].replace(b"--", new),
+        *letters[2:],
+    )
+    assert found.changed == 2
+    unknown = fill("x", source)
+    assert places(unknown.written) == {1: [4]}
+    assert decode(unknown.alignment.rows[1])[:4] == "UKBA"
+    assert any("not in what is written" in note for note in found.notes)
+
+
+def test_rows_that_say_nothing_are_not_shown_to_others():
+    source = family(*LACKING, "-" * 20, QUERY)
+    found = fill("fragments", source, rows=[2], prompt=9)
+    assert sorted(found.shown[2]) == [1, 3]
+    assert any("never shown" in note for note in found.notes)
+
+
 def test_columns_may_get_gaps_unless_told_otherwise():
     every = np.ones(20, bool)
     free = fill("columns", columns=every).alignment.rows[1:]
@@ -190,6 +226,7 @@ def test_filled_rows_say_so():
     assert kept["written"] == 5
     assert [row["row"] for row in kept["rows"]] == [2, 3]
     assert kept["rows"][1]["columns"] == [1, 19, 20]
+    assert [row["letters"] for row in kept["prompt"]] == list(LACKING)
     json.dumps(kept, allow_nan=False)
 
 
@@ -256,6 +293,10 @@ def test_headers_say_model_seed_row_and_cost():
         f"mdlm|a_b_c__|seed=7|row={i}|nll=2.996" for i in (1, 2, 3)
     )
     assert clean("") == "model"
+    odd = family(QUERY.replace("Y", "U"), ROWS[1].replace("Y", "O"))
+    kept = marked(write(odd, rows=1), model="m", keep_input=True)
+    assert [decode(row) for row in kept.rows[:2]] == [decode(r) for r in odd.rows]
+    assert kept.depth == 3
     whole = marked(found, model="m", keep_input=True)
     assert whole.depth == len(ROWS) + 3
     assert whole.headers[: len(ROWS)] == family().headers
@@ -280,6 +321,14 @@ def test_the_record_holds_what_made_the_rows(tmp_path):
     assert [part["canvas"] for part in read["shown"]] == [0, 1]
     row = read["shown"][0]["rows"][0]
     assert found.source.headers[row["row"] - 1] == row["header"]
+    prompt = recorded_prompt(tmp_path / "out.a3m")
+    told = sorted({0, *(row for rows in found.shown.values() for row in rows)})
+    assert np.array_equal(prompt.rows, found.source.rows[told])
+    assert prompt.headers == tuple(found.source.headers[i] for i in told)
+    assert recorded_prompt(tmp_path / "other.a3m") is None
+    (tmp_path / "other.a3m.json").write_text('{"rows": []}')
+    with pytest.raises(DataError, match="--prompt"):
+        recorded_prompt(tmp_path / "other.a3m")
     assert len(read["rows"]) == 3
     assert read["acceptance"] == 1.0
     assert "too few natural rows" in read["measured"]["verdict"]
@@ -300,6 +349,10 @@ def test_the_summary_counts_what_new_rows_add():
     assert numbers["neff_gain"] == pytest.approx(
         numbers["neff_both"] - numbers["neff_input"]
     )
+    both = np.vstack([found.source.states, found.alignment.states[1:]])
+    assert numbers["neff_both"] == pytest.approx(neff(both))
+    assert numbers["neff_new"] == pytest.approx(neff(both[-4:]))
+    assert numbers["neff_input"] == pytest.approx(neff(found.source.states))
     assert numbers["rows"] == 4
     nats = sum(row.nats for row in found.rows)
     residues = sum(row.residues for row in found.rows)
@@ -307,6 +360,23 @@ def test_the_summary_counts_what_new_rows_add():
     lines = describe(numbers)
     assert any(line.startswith("Neff") for line in lines)
     assert describe({}) == []
+
+
+def test_rows_of_the_input_beyond_a_bound_do_not_count(monkeypatch):
+    found = write(rows=4)
+    monkeypatch.setattr(inspection, "NEFF_ROWS", 3)
+    compared = []
+    weights = summary.sequence_weights
+    monkeypatch.setattr(
+        summary,
+        "sequence_weights",
+        lambda states: compared.append(len(states)) or weights(states),
+    )
+    numbers = measure(found)
+    assert sorted(compared) == [3, 4]  # nothing is compared twice
+    assert (numbers["neff_rows"], numbers["input_rows"]) == (3, 6)
+    assert numbers["neff_input"] <= 3
+    assert "on 3 of the 6 rows of the input" in describe(numbers)[0]
 
 
 def test_the_summary_says_when_rows_are_no_better_than_a_pssm():

@@ -85,6 +85,7 @@ def chat(
             "seed": seed,
             "prompt": 1_000_000,
             "select": "top",
+            "min_coverage": 0.0,
             "gaps": "none" if no_gap else "free",
             "draws": 0,
         },
@@ -104,6 +105,7 @@ def chat(
     from dataclasses import replace
 
     from mdlm_msa.alphabet import decode
+    from mdlm_msa.generation.canvases import spread
     from mdlm_msa.generation.generate import generate
     from mdlm_msa.generation.prompt_text import read_prompt
     from mdlm_msa.generation.stream import CanvasView
@@ -116,7 +118,13 @@ def chat(
                 found = generate(
                     opened.loaded.backbone,
                     prompt,
-                    replace(opened.config, rows=count),
+                    spread(
+                        prompt.length,
+                        replace(opened.config, rows=count),
+                        tokens=opened.config.length or opened.loaded.source.length,
+                        available=prompt.depth - 1,
+                        max_rows=opened.max_rows,
+                    ),
                     schedule=opened.loaded.schedule,
                     length=opened.loaded.source.length,
                     sampler=opened.sampler,
@@ -128,8 +136,8 @@ def chat(
             continue
         if found.plan.shown < prompt.depth - 1:
             say(
-                f"note: there was room to show {found.plan.shown} of the "
-                f"{prompt.depth - 1} rows after the query"
+                f"note: {found.plan.shown} of the {prompt.depth - 1} rows after the "
+                f"query were shown, as there was no room for more or they say nothing"
             )
         for note in found.notes:
             say(f"note: {note}")

@@ -41,7 +41,7 @@ def evaluate(
         typer.Option(
             metavar="FILE",
             help="Rows that the model was shown; they are taken out of the reference. "
-            "Default: the rows of GENERATED that are not new.",
+            "Default: those of the record GENERATED.json.",
         ),
     ] = None,
     known: Annotated[
@@ -110,8 +110,16 @@ def evaluate(
     from mdlm_msa.evaluation.contacts_mf import read_structure
     from mdlm_msa.evaluation.evaluating import evaluate as measure
     from mdlm_msa.formats.reading import read_alignment
+    from mdlm_msa.generation.provenance import recorded_prompt, sidecar
 
     new = read_alignment(generated).canonical()
+    recorded = recorded_prompt(generated)
+    if recorded is None and prompt is None:
+        _say(
+            f"warning: there is no record {sidecar(generated).name} of the rows that "
+            f"the model was shown, and no --prompt; if rows of the reference were "
+            f"shown and are not in '{generated}', the numbers are too good"
+        )
     noise = Noise(seed).child("eval")
     held_out = None
     if model is not None:
@@ -121,13 +129,15 @@ def evaluate(
         read_alignment(reference).canonical(),
         noise=noise,
         prompt=None if prompt is None else read_alignment(prompt).canonical(),
+        recorded=recorded,
         known=None if known is None else read_alignment(known).canonical(),
         structure=None if structure is None else read_structure(structure, new.query),
         method=couplings,  # type: ignore[arg-type]
         min_coverage=min_coverage,
         most=rows,
         held_out=held_out,
-        facts=_facts(generated, reference, model, structure, seed),
+        facts=_facts(generated, reference, model, structure, seed)
+        | ({} if recorded is None else {"record": str(sidecar(generated))}),
     )
     if as_json:
         print(json.dumps(found.card(), indent=2, ensure_ascii=False))

@@ -55,7 +55,8 @@ def generate(
         ),
     ] = False,
     prompt: options.Prompt = 16,
-    select: options.Select = "maxmin",
+    select: options.Select = None,
+    min_coverage: options.MinCoverage = None,
     cluster: Annotated[
         int,
         typer.Option(
@@ -76,7 +77,7 @@ def generate(
         str,
         typer.Option(
             metavar="HOW",
-            help="free: as the model says; none; template: of a row of the input.",
+            help="free: as the model says; none; template: of a row that is shown.",
         ),
     ] = "free",
     no_gap: Annotated[
@@ -139,7 +140,8 @@ def generate(
     record FILE.json holds the model, the settings, and which rows were shown. Identity
     is over columns where both rows have a residue.
     """
-    one_of("--select", select, get_args(Selection))
+    if select is not None:
+        one_of("--select", select, get_args(Selection))
     one_of("--gaps", gaps, _GAPS)
     if no_gap and gaps == "template":
         raise UsageError("--no-gap and --gaps template contradict; take one away")
@@ -167,6 +169,7 @@ def generate(
             "batch": batch,
             "prompt": prompt,
             "select": select,
+            "min_coverage": min_coverage,
             "gaps": "none" if no_gap else gaps,
             "allow_x": allow_x,
             "freeze": freeze,
@@ -241,11 +244,11 @@ def _jobs(
     places: list[str], prompt: Path | None, cluster: int, out: Path, force: bool
 ) -> list[tuple[Path, Alignment]]:
     """Return each query with the file that its rows go to; nothing is written yet."""
+    from mdlm_msa.formats.handoff import file_name
     from mdlm_msa.formats.reading import read_alignment
     from mdlm_msa.formats.writing import free
     from mdlm_msa.generation.provenance import sidecar
     from mdlm_msa.generation.queries import read_queries, with_prompt
-    from mdlm_msa.generation.subfamilies import subfamilies
 
     queries = list(read_queries(places, keep_letters=True))
     if prompt is not None:
@@ -262,19 +265,48 @@ def _jobs(
                 f"--out '{out}' is a file, and there are {len(queries)} queries; name "
                 f"a folder"
             )
-        jobs = [(out / f"{query.name}.a3m", query) for query in queries]
+        jobs = [(out / f"{file_name(query.name)}.a3m", query) for query in queries]
     else:
         jobs = [(out, queries[0])]
     if cluster:
-        jobs = [
-            (path.with_name(f"{path.stem}.{number}{path.suffix}"), part)
-            for path, query in jobs
-            for number, part in enumerate(subfamilies(query, cluster), start=1)
-        ]
+        jobs = [part for job in jobs for part in _parts(*job, cluster)]
+    jobs = _apart(jobs)
     for path, _ in jobs:
         free(path, force)
         free(sidecar(path), force)
     return jobs
+
+
+def _parts(path: Path, query: Alignment, count: int) -> list[tuple[Path, Alignment]]:
+    """Return the subfamilies of a query, each with a file; say if there are fewer."""
+    from mdlm_msa.generation.subfamilies import subfamilies
+
+    parts = list(subfamilies(query, count))
+    if len(parts) < count:
+        say(
+            f"note: '{query.name}' has {len(parts)} subfamilies, and --cluster is "
+            f"{count}; {len(parts)} files are written"
+        )
+    return [
+        (path.with_name(f"{path.stem}.{number}{path.suffix}"), part)
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
+def _apart(jobs: list[tuple[Path, Alignment]]) -> list[tuple[Path, Alignment]]:
+    """Return the jobs with a file for each, where names would be the same."""
+    from mdlm_msa.generation.provenance import sidecar
+
+    taken: set[str] = set()
+    found = []
+    for path, query in jobs:
+        place, again = path, 1
+        while {str(place).lower(), str(sidecar(place)).lower()} & taken:
+            again += 1
+            place = path.with_name(f"{path.stem}_{again}{path.suffix}")
+        taken |= {str(place).lower(), str(sidecar(place)).lower()}
+        found.append((place, query))
+    return found
 
 
 def _deliver(

@@ -51,7 +51,8 @@ def inpaint(
         ),
     ] = 0.01,
     prompt: options.Prompt = 16,
-    select: options.Select = "maxmin",
+    select: options.Select = None,
+    min_coverage: options.MinCoverage = None,
     together: options.Together = 0,
     length: options.Length = 0,
     window: Annotated[
@@ -89,7 +90,8 @@ def inpaint(
     something was written says so in its header, which then begins with `mdlm|`.
     """
     one_of("--what", what, _WHAT)
-    one_of("--select", select, get_args(Selection))
+    if select is not None:
+        one_of("--select", select, get_args(Selection))
     if columns and what != "columns":
         raise UsageError(f"--columns is for --what columns, and --what is {what}")
 
@@ -121,6 +123,7 @@ def inpaint(
             "batch": batch,
             "prompt": prompt,
             "select": select,
+            "min_coverage": min_coverage,
             "gaps": "none" if no_gap else "free",
             "allowed": parse_allowed(allowed),
             "window": window,

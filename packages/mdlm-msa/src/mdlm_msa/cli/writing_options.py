@@ -14,7 +14,7 @@ from mdlm_core.catalog import Catalog, load_catalog
 from mdlm_core.config import read_run
 from mdlm_core.errors import UsageError
 from mdlm_msa.config import GenerationConfig
-from mdlm_msa.config.data import Selection
+from mdlm_msa.config.data import FILTERS, AlignmentsConfig, Selection
 
 if TYPE_CHECKING:
     from mdlm_core.protocols import Sampler
@@ -47,9 +47,17 @@ Prompt = Annotated[
     typer.Option(metavar="K", help="Rows of the input shown to the model, at most."),
 ]
 Select = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="HOW", help=f"Which of them: {', '.join(get_args(Selection))}."
+        metavar="HOW",
+        help=f"Which of them: {', '.join(get_args(Selection))}; as trained.",
+    ),
+]
+MinCoverage = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Columns with a letter in a row that is shown, at least; as trained.",
     ),
 ]
 Together = Annotated[
@@ -120,7 +128,8 @@ def open_model(
 
     Args:
         run: the folder.
-        settings: of a `GenerationConfig`, without those of the sampler.
+        settings: of a `GenerationConfig`, without those of the sampler; where
+            `select` or `min_coverage` is None or missing, it is as in training.
         sampler: name, steps, temperature, top_p and top_k; None for as in the run.
         sets: what ``--set`` says, which must be about the sampler.
         imports: modules with hooks.
@@ -143,8 +152,11 @@ def open_model(
                 f"--set sampler.eta=0.5"
             )
     catalog = load_catalog(*(imports or ()))
-    chosen = read_run(run, catalog, sets=[*(sets or ()), *flags]).sampler
+    trained = read_run(run, catalog, sets=[*(sets or ()), *flags])
+    chosen = trained.sampler
     own: Any = chosen.config
+    given = {key: value for key, value in settings.items() if value is not None}
+    settings = as_trained(trained.data.config) | given
     config = GenerationConfig(
         **settings,
         sampler=chosen.name,
@@ -180,6 +192,20 @@ def open_model(
         sampler_card={"name": chosen.name, **asdict(chosen.config)},
         max_rows=int(getattr(loaded.config.data.config, "rows", 0)),
     )
+
+
+def as_trained(data: object) -> dict[str, Any]:
+    """Return how rows to show were chosen in training, as settings of a generation.
+
+    Args:
+        data: settings of alignments. Others, such as those of pairs, say nothing.
+    """
+    if not isinstance(data, AlignmentsConfig):
+        return {}
+    coverage = data.min_coverage
+    if coverage is None:
+        coverage = FILTERS[data.filter].min_coverage
+    return {"select": data.select, "min_coverage": coverage}
 
 
 def one_of(option: str, value: str, known: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ Letters: L columns, N rows of a canvas.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from mdlm_core.errors import UsageError
@@ -62,8 +62,8 @@ def plan(
 ) -> Plan:
     """Share out a canvas among the query, rows that are shown and new rows.
 
-    With ``together = 0`` rows that are shown get up to half of the room; new rows are
-    then spread evenly, and what they leave is given to rows that are shown.
+    With ``together = 0`` rows that are shown get up to half of the room, and new rows
+    the rest of it, however many are asked for: a row does not depend on that.
 
     Args:
         columns: of a canvas.
@@ -85,18 +85,42 @@ def plan(
         )
     if max_rows:
         room = max(2, min(room, max_rows))
-    others, wanted = room - 1, min(config.prompt, available)
+    others, wanted = room - 1, min(config.prompt, max(0, available))
     if config.together > others:
         raise UsageError(
             f"generation.together is {config.together}, and a canvas has room for "
             f"{others} rows besides the query of {columns} columns"
         )
-    together = config.together
-    if not together:
-        most = others - min(wanted, others // 2)
-        together = -(-config.rows // -(-config.rows // most))
+    together = config.together or others - min(wanted, others // 2)
     return Plan(
         shown=min(wanted, others - together),
         together=together,
         canvases=-(-config.rows // together),
     )
+
+
+def spread(
+    columns: int,
+    config: GenerationConfig,
+    *,
+    tokens: int,
+    available: int,
+    max_rows: int = 0,
+) -> GenerationConfig:
+    """Return the settings with `together` decided for just the rows that are asked for.
+
+    They are spread evenly over as few canvases as hold them, so that no row is written
+    in vain, and what they leave is given to rows that are shown. A row then depends on
+    how many are asked for.
+
+    Args:
+        columns: see `plan`.
+        config: see `plan`; with `together` it comes back as it is.
+        tokens: see `plan`.
+        available: see `plan`.
+        max_rows: see `plan`.
+    """
+    if config.together:
+        return config
+    made = plan(columns, config, tokens=tokens, available=available, max_rows=max_rows)
+    return replace(config, together=-(-config.rows // made.canvases))

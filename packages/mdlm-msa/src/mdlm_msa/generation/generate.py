@@ -19,15 +19,16 @@ from mdlm_core.errors import MdlmError, UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Sampler, Schedule
 from mdlm_msa.alignment import Alignment
-from mdlm_msa.alphabet import GAP, MASK, Ids, encode
+from mdlm_msa.alphabet import DOT, GAP, MASK, Ids, encode
 from mdlm_msa.config import GenerationConfig
 from mdlm_msa.layout import Canvas
-from mdlm_msa.selection import select_rows
 
 from .band import judge
 from .canvases import Plan, plan, windows
 from .demands import Demands, demands
 from .likelihood import row_costs
+from .prompts import Prompts
+from .wording import no_template, shortfall, told
 from .writing import View, Writer
 
 
@@ -63,9 +64,11 @@ class Generated:
     """New rows, and how they came about."""
 
     alignment: Alignment
-    """The query, then the new rows, without those of the input."""
+    """The query as it was given, then the new rows, without those of the input."""
+    given: Alignment
+    """The input as it was given."""
     source: Alignment
-    """The input as the model saw it."""
+    """The input as the model saw it: in canonical letters."""
     rows: tuple[NewRow, ...]
     """About each row of `alignment` after the query."""
     shown: Mapping[int, tuple[int, ...]]
@@ -109,8 +112,9 @@ def generate(
 ) -> Generated:
     """Write new rows below a query.
 
-    A row depends on the seed, the number of its canvas and its place there, on the
-    input and the settings: neither on `batch` nor on what else is generated.
+    A row depends on the seed, its number, the input and the settings, but neither on
+    `batch` nor on how many rows are asked for. With an identity band its number is
+    that among all rows that are written.
 
     Args:
         backbone: the model.
@@ -130,22 +134,21 @@ def generate(
             were written; it holds those that were.
     """
     config = config or GenerationConfig()
-    source = _source(alignment)
+    given = _given(alignment)
+    source = given.canonical()
+    prompts = Prompts(source, config)
     tokens = config.length or length
     parts = windows(source.length, config.window)
     made = plan(
         parts[0].stop - parts[0].start,
         config,
         tokens=tokens,
-        available=source.depth - 1,
+        available=len(prompts),
         max_rows=max_rows,
     )
     wanted = demands(source.rows[0], config)
-    if config.gaps == "template" and source.depth < 2:
-        raise UsageError(
-            "gaps=template takes the gaps of a row of the input, and the input has "
-            "only the query; give an alignment, or set gaps=free"
-        )
+    if config.gaps == "template" and not made.shown:
+        raise UsageError(no_template(prompts))
     noise = Noise(config.seed).child("generate")
     writer = Writer(
         backbone=backbone,
@@ -159,11 +162,19 @@ def generate(
     )
     found = _Found()
     for numbers in _batches(config, made, found):
-        _draw(found, numbers, writer, source, wanted, made, noise)
+        _draw(found, numbers, writer, prompts, wanted, made, noise)
     rows = _scored(found, writer, source, made, schedule, noise) if found.rows else ()
-    notes = _notes(source, config, parts, found, tokens, length)
+    notes = told(
+        given,
+        prompts,
+        windows=len(parts),
+        rows=found.rows,
+        tokens=tokens,
+        trained=length,
+    )
     result = Generated(
-        alignment=_joined(source, found),
+        alignment=_joined(given, found),
+        given=given,
         source=source,
         rows=tuple(rows),
         shown={number: tuple(found.shown[number].tolist()) for number in found.shown},
@@ -175,7 +186,7 @@ def generate(
         notes=notes,
     )
     if len(found.rows) < config.rows:
-        raise BudgetError(_shortfall(result), result)
+        raise BudgetError(shortfall(result), result)
     return result
 
 
@@ -202,7 +213,7 @@ class _Found:
     drawn: int = 0
 
 
-def _source(alignment: Alignment | str) -> Alignment:
+def _given(alignment: Alignment | str) -> Alignment:
     if isinstance(alignment, str):
         ids = encode(alignment)
         if not len(ids) or (ids == 255).any():
@@ -214,8 +225,7 @@ def _source(alignment: Alignment | str) -> Alignment:
                 else "the query is empty; give its residues"
             )
         alignment = Alignment(rows=ids[None], headers=("query",), name="query")
-    alignment = alignment.canonical()
-    if not alignment.length or (alignment.rows[0] == GAP).any():
+    if not alignment.length or np.isin(alignment.rows[0], (GAP, DOT)).any():
         raise UsageError(
             f"the query of '{alignment.name}' "
             + ("has gaps" if alignment.length else "is empty")
@@ -241,19 +251,18 @@ def _draw(
     found: _Found,
     numbers: Sequence[int],
     writer: Writer,
-    source: Alignment,
+    prompts: Prompts,
     wanted: Demands,
     made: Plan,
     noise: Noise,
 ) -> None:
     """Write canvases, and keep what is accepted, in their order."""
-    config = writer.config
+    config, source = writer.config, prompts.source
     shown, canvases = {}, []
     for number in numbers:
-        shown[number] = select_rows(
-            source, made.shown, config.select, noise.child("prompt", number)
-        )
-        rows = _blank(source, wanted, made.together, config, noise, number)
+        shown[number] = prompts.choose(made.shown, noise.child("prompt", number))
+        patterns = source.is_gap[shown[number]]
+        rows = _blank(patterns, wanted, made.together, config, noise, number)
         given = source.rows[np.concatenate([[0], shown[number]]).astype(np.int64)]
         canvases.append(Canvas(np.vstack([given, rows]), len(given)))
     written, passes = writer.evaluated(canvases, numbers)
@@ -281,19 +290,22 @@ def _draw(
 
 
 def _blank(
-    source: Alignment,
+    patterns: NDArray[np.bool_],
     wanted: Demands,
     count: int,
     config: GenerationConfig,
     noise: Noise,
     number: int,
 ) -> Ids:
-    """Return rows ``(count, L)`` to write: masks, and what is decided beforehand."""
+    """Return rows ``(count, L)`` to write: masks, and what is decided beforehand.
+
+    With gaps=template the gaps are those of one of the rows shown, `patterns`.
+    """
     rows = np.repeat(wanted.fixed[None], count, 0)
     if config.gaps == "template":
         u = noise.child("template", number).uniform(torch.zeros(1).long(), count)[0]
-        which = 1 + (u.numpy() * (source.depth - 1)).astype(np.int64)
-        rows[(rows == MASK) & source.is_gap[which]] = GAP
+        which = (u.numpy() * len(patterns)).astype(np.int64)
+        rows[(rows == MASK) & patterns[which]] = GAP
     return rows
 
 
@@ -330,46 +342,7 @@ def _scored(
     ]
 
 
-def _joined(source: Alignment, found: _Found) -> Alignment:
-    rows = np.vstack([source.rows[:1], *(row[None] for row in found.rows)])
-    headers = (source.headers[0], *(f"new {i}" for i in range(1, len(rows))))
-    return Alignment(rows=rows, headers=headers, name=source.name)
-
-
-def _notes(
-    source: Alignment,
-    config: GenerationConfig,
-    parts: Sequence[object],
-    found: _Found,
-    tokens: int,
-    trained: int,
-) -> tuple[str, ...]:
-    notes = [f"{what}: {count}" for what, count in source.notes.items()]
-    if tokens > trained:
-        notes.append(
-            f"canvases have up to {tokens} tokens; the model learned on {trained}"
-        )
-    if len(parts) > 1:
-        notes.append(
-            f"{source.length} columns were written in {len(parts)} windows of "
-            f"{config.window}; what goes together over more columns than that is lost"
-        )
-    distinct = len({row.tobytes() for row in found.rows})
-    if distinct < len(found.rows):
-        notes.append(
-            f"{len(found.rows) - distinct} new rows repeat another one; raise the "
-            f"temperature or top_p"
-        )
-    return tuple(notes)
-
-
-def _shortfall(found: Generated) -> str:
-    why = ", ".join(f"{count} {reason}" for reason, count in found.rejected.items())
-    low, high = found.config.identity
-    return (
-        f"{len(found.rows)} of {found.config.rows} rows were accepted out of "
-        f"{found.drawn} that were written ({found.acceptance:.1%}): {why}. Identity to "
-        f"the query must be in {low:g} to {high:g}, and to any row of the input at "
-        f"most {found.config.max_similar:g}; widen the band, change the temperature, "
-        f"or raise tries ({found.config.tries})"
-    )
+def _joined(given: Alignment, found: _Found) -> Alignment:
+    rows = np.vstack([given.rows[:1], *(row[None] for row in found.rows)])
+    headers = (given.headers[0], *(f"new {i}" for i in range(1, len(rows))))
+    return Alignment(rows=rows, headers=headers, name=given.name)

@@ -16,15 +16,16 @@ from mdlm_core.errors import DataError, UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Sampler, Schedule
 from mdlm_msa.alignment import Alignment
-from mdlm_msa.alphabet import BYTE_OF_ID, MASK, Ids
+from mdlm_msa.alphabet import BYTE_OF_ID, MASK, Ids, X
 from mdlm_msa.config import GenerationConfig
 from mdlm_msa.layout import Canvas
-from mdlm_msa.selection import select_rows
 
-from .canvases import Plan, Window, plan, windows
+from .canvases import Plan, Window, plan, spread, windows
 from .demands import demands
 from .generate import sampler_of
 from .holes import Mask, What, holes, unlikely
+from .prompts import Prompts
+from .wording import of_letters
 from .writing import View, Writer
 
 
@@ -33,7 +34,9 @@ class Inpainted:
     """An alignment with some of its symbols written by a model."""
 
     alignment: Alignment
-    """All rows, in their order."""
+    """All rows, in their order; what was not written is as it was given."""
+    given: Alignment
+    """The input as it was given."""
     written: Mask
     """``(R, L)``: what the model wrote."""
     changed: int
@@ -73,7 +76,8 @@ def inpaint(
     Args:
         backbone: the model.
         alignment: the query first.
-        what: gaps; x, the unknown residues; fragments, the gaps before the first and
+        what: gaps; x, the residues X, but not B and Z, of which more is known;
+            fragments, the gaps before the first and
             after the last residue of a row; columns, whatever stands in them; unlikely,
             residues whose probability given all others is below `below`. What stands
             for a gap or an X is one of the twenty residues; elsewhere ``config.gaps``
@@ -105,7 +109,8 @@ def inpaint(
     targets = _targets(source, rows)
     noise = Noise(config.seed).child("inpaint")
     parts = windows(source.length, config.window)
-    setting = _Setting(backbone, schedule, source, config, parts, noise)
+    prompts = Prompts(source, config)
+    setting = _Setting(backbone, schedule, source, config, parts, noise, prompts)
     if what == "unlikely":
         made = setting.plan(length, 1, max_rows)
         empty = unlikely(
@@ -121,6 +126,8 @@ def inpaint(
         )
     else:
         empty = holes(source, what, columns=columns)
+        if what == "x":
+            empty &= alignment.rows == X
         empty[np.setdiff1d(np.arange(source.depth), targets)] = False
     lacking = np.flatnonzero(empty.any(1))
     if not len(lacking):
@@ -145,7 +152,7 @@ def inpaint(
         noise=noise.child("sample"),
         view=callback,
     )
-    after, shown = source.rows.copy(), {}
+    after, shown = alignment.rows.copy(), {}
     groups = [
         lacking[top : top + made.together]
         for top in range(0, len(lacking), made.together)
@@ -160,14 +167,18 @@ def inpaint(
             canvases.append(Canvas(np.vstack([source.rows[given], free]), len(given)))
         written = writer.write(canvases, [int(group[0]) for group in some])
         for group, canvas, full in zip(some, canvases, written, strict=True):
-            after[group] = full[canvas.given :]
+            after[group] = np.where(
+                empty[group], full[canvas.given :], alignment.rows[group]
+            )
+    notes = of_letters(alignment, source)
     return Inpainted(
-        alignment=_with_rows(source, after, np.asarray(empty.any(1), bool)),
+        alignment=_with_rows(alignment, after, empty),
+        given=alignment,
         written=empty,
-        changed=int((after != source.rows).sum()),
+        changed=int((after != alignment.rows).sum()),
         shown=shown,
         config=config,
-        notes=tuple(f"{name}: {count}" for name, count in source.notes.items()),
+        notes=(*notes, prompts.note) if prompts.note else tuple(notes),
     )
 
 
@@ -181,24 +192,24 @@ class _Setting:
     config: GenerationConfig
     windows: Sequence[Window]
     noise: Noise
+    prompts: Prompts
 
     def plan(self, length: int, rows: int, max_rows: int) -> Plan:
-        first = self.windows[0]
+        columns = self.windows[0].stop - self.windows[0].start
+        config = replace(self.config, rows=rows)
+        tokens, available = self.config.length or length, len(self.prompts)
+        config = spread(
+            columns, config, tokens=tokens, available=available, max_rows=max_rows
+        )
         return plan(
-            first.stop - first.start,
-            replace(self.config, rows=rows),
-            tokens=self.config.length or length,
-            available=self.source.depth - 1,
-            max_rows=max_rows,
+            columns, config, tokens=tokens, available=available, max_rows=max_rows
         )
 
     def shown(self, group: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Return the rows that stand above a group: the query, and `count` others."""
         others = np.setdiff1d(np.arange(1, self.source.depth), group)
         noise = self.noise.child("prompt", int(group[0]))
-        chosen = select_rows(
-            self.source, count, self.config.select, noise, among=others
-        )
+        chosen = self.prompts.choose(count, noise, among=others)
         return np.concatenate([[0], chosen]).astype(np.int64)
 
 
@@ -215,24 +226,27 @@ def _targets(source: Alignment, rows: Sequence[int] | None) -> NDArray[np.int64]
     return np.unique(np.array(rows, np.int64))
 
 
-def _with_rows(source: Alignment, rows: Ids, changed: NDArray[np.bool_]) -> Alignment:
-    """Return an alignment with other symbols in its columns; insertions stay."""
-    letters = source.letters
+def _with_rows(given: Alignment, rows: Ids, written: Mask) -> Alignment:
+    """Return an alignment with other symbols where some were written.
+
+    Everything else is spelled as it was, insertions too.
+    """
+    letters = given.letters
     if letters is not None:
         letters = tuple(
-            _respelled(line, rows[i], i) if changed[i] else line
+            _respelled(line, rows[i], written[i], i) if written[i].any() else line
             for i, line in enumerate(letters)
         )
-    return replace(source, rows=rows, letters=letters)
+    return replace(given, rows=rows, letters=letters)
 
 
-def _respelled(line: bytes, row: Ids, number: int) -> bytes:
+def _respelled(line: bytes, row: Ids, written: Mask, number: int) -> bytes:
     found = np.frombuffer(line, np.uint8).copy()
-    column = ((found >= 65) & (found <= 90)) | (found == ord("-"))
-    if column.sum() != len(row):
+    columns = np.flatnonzero((found < ord("a")) | (found > ord("z")))
+    if len(columns) != len(row):
         raise DataError(
-            f"row {number + 1} is spelled with {column.sum()} columns, and the query "
+            f"row {number + 1} is spelled with {len(columns)} columns, and the query "
             f"has {len(row)}"
         )
-    found[column] = BYTE_OF_ID[row]
+    found[columns[written]] = BYTE_OF_ID[row[written]]
     return found.tobytes()

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,9 +23,10 @@ import torch
 from torch import nn
 
 from mdlm_core.cache import write_atomic
+from mdlm_core.errors import DataError
 from mdlm_core.train.state import named_tensors, whole
 from mdlm_msa.alignment import Alignment
-from mdlm_msa.alphabet import decode
+from mdlm_msa.alphabet import decode, encode
 from mdlm_msa.origin import PREFIX
 
 from .generate import Generated, NewRow
@@ -107,9 +108,9 @@ def marked(found: Generated, *, model: str, keep_input: bool = False) -> Alignme
     Args:
         found: the new rows.
         model: its name.
-        keep_input: whether the rows of the input stand between them.
+        keep_input: whether the rows of the input stand between them, as given.
     """
-    before = found.source if keep_input else found.source.select([0])
+    before = found.given if keep_input else found.given.select([0])
     new = found.alignment.rows[1:]
     headers = tuple(
         header(row, i, model=model, seed=found.config.seed)
@@ -145,9 +146,11 @@ def record(
         sampler: its name and all its settings.
         measured: numbers about the rows.
     """
-    source = found.source
+    source = found.given
+    told = {row for rows in found.shown.values() for row in rows}
     return {
         **_origin(source, model, file, sampler),
+        "prompt": _prompt(found.source, told),
         "what": "rows written by a model; they are no natural proteins",
         "settings": asdict(found.config) | {"length": found.length},
         "canvases": asdict(found.plan),
@@ -191,9 +194,11 @@ def inpainted_record(
     sampler: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what is worth keeping about rows that were filled; see `record`."""
-    source = found.alignment
+    source = found.given
+    told = {row for rows in found.shown.values() for row in rows} | set(found.rows)
     return {
         **_origin(source, model, file, sampler),
+        "prompt": _prompt(source.canonical(), told),
         "what": f"rows of which a model wrote a part: {what}",
         "settings": asdict(found.config),
         "shown": [
@@ -246,6 +251,46 @@ def write_record(path: Path, what: Mapping[str, Any]) -> Path:
     text = json.dumps(what, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomic(place, f"{text}\n".encode())
     return place
+
+
+def _prompt(source: Alignment, rows: Collection[int]) -> list[dict[str, Any]]:
+    """Return the query and all rows that were shown, once each, as the model saw them.
+
+    So that an evaluation knows them, whatever becomes of the file they were in.
+    """
+    return [
+        {**_shown(source, row), "letters": decode(source.rows[row])}
+        for row in sorted({0, *rows})
+    ]
+
+
+def recorded_prompt(path: Path) -> Alignment | None:
+    """Return what a model was shown to write a file: the query, and rows below it.
+
+    For rows that were filled, what they were before is among them.
+
+    Args:
+        path: the file, beside which its record may be.
+
+    Returns:
+        None if there is no record.
+
+    Raises:
+        DataError: if what is there is no such record.
+    """
+    place = sidecar(path)
+    if not place.is_file():
+        return None
+    try:
+        rows = json.loads(place.read_text(encoding="utf-8"))["prompt"]
+        ids = np.stack([encode(row["letters"]) for row in rows])
+        headers = tuple(str(row["header"]) for row in rows)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"'{place}' is no record of rows that a model wrote, with the rows that it "
+            f"was shown ({error}); move it away, and name these rows with --prompt"
+        ) from error
+    return Alignment(rows=ids, headers=headers, name=place.name)
 
 
 def _shown(source: Alignment, row: int) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from mdlm_core.errors import DataError, UsageError
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import RESIDUES, encode
@@ -128,8 +130,16 @@ def with_prompt(query: Alignment, prompt: Alignment, *, path: str) -> Alignment:
             f"'{query.name}': they differ at place {place + 1}, and have {len(other)} "
             f"and {len(one)} residues; its first row must be the query"
         )
+    letters = prompt.letters
+    if letters is not None:
+        first = query.query.encode() if query.letters is None else query.letters[0]
+        letters = (first, *letters[1:])
     return replace(
-        prompt, name=query.name, headers=query.headers[:1] + prompt.headers[1:]
+        prompt,
+        name=query.name,
+        rows=np.vstack([query.rows[:1], prompt.rows[1:]]),
+        headers=query.headers[:1] + prompt.headers[1:],
+        letters=letters,
     )
 
 

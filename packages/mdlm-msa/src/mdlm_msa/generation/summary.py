@@ -5,31 +5,41 @@ Letters: R rows of the input, n new rows, L columns.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from mdlm_core.kernels.noise import Noise
+from mdlm_msa.alphabet import Ids
 from mdlm_msa.evaluation.compare import GENERATED, LEAST, beside_baselines
 from mdlm_msa.evaluation.generators import MUTATION, NATURAL, PSSM
 from mdlm_msa.evaluation.verdict import verdict
+from mdlm_msa.identity import Planes, alike
+from mdlm_msa.inspection import counted_rows
 from mdlm_msa.origin import COPY
-from mdlm_msa.weights import neff
+from mdlm_msa.weights import sequence_weights
 
 from .generate import Generated
+from .prompts import Prompts
+
+ALIKE = 0.8
+"""Identity over all columns from which on rows share a weight."""
+_BLOCK = 256
 
 
 def measure(found: Generated) -> dict[str, Any]:
     """Return the numbers by name, and a verdict.
 
     Identity is over columns where both rows have a residue; Neff is the sum of sequence
-    weights at 80 % identity over all columns.
+    weights at 80 % identity over all columns, on `neff_rows` rows of the input: all, or
+    a random choice if they are too many.
     """
     source, new = found.source.states, found.alignment.states[1:]
     if not len(new):
         return {}
-    own, before = neff(new), neff(source)
-    both = neff(np.vstack([source, new]))
+    counted = counted_rows(len(source))
+    own, before, both = _effective(source[counted], new)
     identity = np.array([row.identity for row in found.rows])
     nearest = np.array([row.nearest for row in found.rows])
     numbers: dict[str, Any] = {
@@ -37,6 +47,8 @@ def measure(found: Generated) -> dict[str, Any]:
         "neff_new": own,
         "neff_new_per_row": own / len(new),
         "neff_input": before,
+        "neff_rows": len(counted),
+        "input_rows": len(source),
         "neff_both": both,
         "neff_gain": both - before,
         "identity_to_query": float(np.median(identity)),
@@ -53,11 +65,37 @@ def measure(found: Generated) -> dict[str, Any]:
     return numbers | _beside(found)
 
 
+def _effective(source: Ids, new: Ids) -> tuple[float, float, float]:
+    """Return Neff of new rows, of the input, and of both together.
+
+    Every pair of rows is compared once.
+    """
+    least = math.ceil(ALIKE * source.shape[1] - 1e-9)
+    planes = Planes.sorted(np.vstack([source, new]))
+    count = len(source)
+    one, other = planes.select(slice(0, count)), planes.select(slice(count, None))
+    own, before = 1 / sequence_weights(new), 1 / sequence_weights(source)
+    across, back = np.zeros(count, np.int64), np.zeros(len(new), np.int64)
+    for top in range(0, count, _BLOCK):
+        part = slice(top, top + _BLOCK)
+        like = alike(one.select(part), other, least)
+        across[part] = like.sum(1)
+        back += like.sum(0)
+    both = (1 / (before + across)).sum() + (1 / (own + back)).sum()
+    return float((1 / own).sum()), float((1 / before).sum()), float(both)
+
+
 def _beside(found: Generated) -> dict[str, Any]:
-    """Return how the rows compare with natural rows that the model was not shown."""
+    """Return how the rows compare with natural rows that the model was not shown.
+
+    Rows that could not have been shown, and those that repeat one that was, are no
+    measure of new rows.
+    """
     source, new = found.source.states, found.alignment.states[1:]
     seen = sorted({row for rows in found.shown.values() for row in rows})
-    unseen = np.setdiff1d(np.arange(1, len(source)), seen)
+    told = {row.tobytes() for row in source[[0, *seen]]}
+    fit = Prompts(found.source, found.config).places
+    unseen = np.array([i for i in fit if source[i].tobytes() not in told], np.int64)
     if len(unseen) < LEAST:
         return {
             "verdict": f"too few natural rows to compare with: {len(unseen)} that the "
@@ -89,10 +127,16 @@ def describe(numbers: dict[str, Any]) -> list[str]:
     """Return the numbers as lines to print."""
     if not numbers:
         return []
+    some = ""
+    if numbers["neff_rows"] < numbers["input_rows"]:
+        some = (
+            f", on {numbers['neff_rows']:,} of the {numbers['input_rows']:,} rows of "
+            f"the input, drawn at random"
+        )
     lines = [
         f"Neff {numbers['neff_input']:.1f} -> {numbers['neff_both']:.1f} with the new "
         f"rows (+{numbers['neff_gain']:.1f}; {numbers['neff_new_per_row']:.2f} for "
-        f"each new row)",
+        f"each new row){some}",
         f"identity to the query {numbers['identity_to_query']:.0%} (median; "
         f"{numbers['identity_low']:.0%} to {numbers['identity_high']:.0%}), to the "
         f"nearest row of the input {numbers['nearest_to_input']:.0%}; above "

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mdlm_core.data.batch import Batch
 from mdlm_core.errors import MdlmError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, Sampler, Schedule
@@ -52,7 +53,8 @@ class Writer:
                 whatever the others are.
 
         Raises:
-            MdlmError: if a sampler wrote what is not allowed.
+            MdlmError: if a sampler wrote what is not allowed, or changed what was
+                given.
         """
         return self.evaluated(canvases, ids)[0]
 
@@ -102,6 +104,7 @@ class Writer:
             steps=self.config.steps,
             callback=None if self.view is None else seen,
         )
+        self._unchanged(laid, found.tokens, columns, canvases=keys)
         for mine, piece, line, length in zip(
             rows, pieces, found.tokens.cpu(), sizes, strict=True
         ):
@@ -112,8 +115,25 @@ class Writer:
         passes: NDArray[np.int64] = found.nfe.cpu().numpy()
         return passes
 
+    def _unchanged(
+        self, laid: Batch, tokens: Tensor, columns: int, *, canvases: Tensor
+    ) -> None:
+        """Refuse canvases ``(B, L)`` that differ where there was nothing to write."""
+        given = laid.frozen | (laid.tokens != MASK)
+        wrong = (tokens != laid.tokens) & given & ~laid.pad
+        if not bool(wrong.any()):
+            return
+        b, j = wrong.nonzero()[0].tolist()
+        row, column = divmod(max(0, j - 1), columns + 1)
+        where = f"column {column} of row {row}" if j and column else "a special token"
+        raise MdlmError(
+            f"canvas {int(canvases[b])}: the sampler '{self.config.sampler}' changed "
+            f"{where} from '{TOKENS[laid.tokens[b, j]]}' to '{TOKENS[tokens[b, j]]}', "
+            f"where there was nothing to write; take another sampler"
+        )
+
     def _check(self, canvas: Canvas, after: Ids, number: int) -> None:
-        """Refuse what is not allowed where it was written, and what was changed."""
+        """Refuse what is not allowed where it was written."""
         empty = canvas.rows == MASK
         empty[: canvas.given] = False
         column = np.broadcast_to(np.arange(after.shape[1]), after.shape)
