@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -16,6 +17,7 @@ from mdlm_core.config.components import (
     TextConfig,
     TextFilesConfig,
 )
+from mdlm_core.data.conditions import WithoutConditions
 from mdlm_core.data.files import build_jsonl, build_text, read_lines
 from mdlm_core.data.source import PackedSource
 from mdlm_core.data.streaming import StreamedSource
@@ -544,3 +546,31 @@ def test_a_broken_line_is_named(tmp_path, line, message):
     with pytest.raises(DataError, match=message) as caught:
         jsonl(path)
     assert f"{path}:3" in str(caught.value)
+
+
+class Labelled(PackedSource):
+    """Has a condition in every batch, and an attribute of its own."""
+
+    classes = ("a", "b")
+
+    def batches(self, split, **where):
+        for batch in super().batches(split, **where):
+            yield replace(batch, condition={"class": batch.sample_id})
+
+
+def test_conditions_are_left_out_and_nothing_else():
+    source = Labelled.from_documents(DOCUMENTS, config())
+    assert isinstance(source, Labelled)
+    seen = WithoutConditions(source)
+    assert isinstance(seen, DataSource)
+    for one, other in zip(
+        take(source, 3, rank=1, world=2, start=4, seed=7),
+        take(seen, 3, rank=1, world=2, start=4, seed=7),
+        strict=True,
+    ):
+        assert one.condition
+        assert not other.condition
+        assert same(one, other)
+    assert seen.size("validation") == source.size("validation")
+    assert seen.card() == source.card()
+    assert seen.classes == ("a", "b")

@@ -6,9 +6,7 @@ Zhu et al., 2025 (arXiv 2505.19223).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -16,7 +14,7 @@ from torch.nn.functional import softplus
 
 from mdlm_core.catalog import Catalog
 from mdlm_core.config.schema import RunConfig
-from mdlm_core.data.batch import Batch
+from mdlm_core.data.conditions import WithoutConditions
 from mdlm_core.errors import DataError
 from mdlm_core.kernels.modes import evaluating
 from mdlm_core.kernels.noise import Noise
@@ -131,7 +129,7 @@ class VRPO:
         assert isinstance(backbone, nn.Module)
         return measure(
             backbone,
-            _Chosen(source),
+            WithoutConditions(source),
             draws=draws,
             noise=noise,
             rows=rows,
@@ -143,48 +141,12 @@ class VRPO:
         """Return held-out prompts with the answers of the run's sampler."""
         return show_answers(
             module,
-            _Chosen(source),
+            WithoutConditions(source),
             self.run,
             self.catalog,
             count=self.config.sample_count,
             seed=seed,
         )
-
-
-class _Chosen:
-    """The chosen answers alone, as data of prompts and answers."""
-
-    def __init__(self, source: DataSource) -> None:
-        self.source = source
-        self.tokenizer = source.tokenizer
-        self.length = source.length
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.source, name)
-
-    def size(self, split: str) -> int | None:
-        """Return the rows of a split."""
-        return self.source.size(split)
-
-    def card(self) -> Mapping[str, object]:
-        """Return what identifies the data."""
-        return self.source.card()
-
-    def batches(
-        self,
-        split: str,
-        *,
-        size: int,
-        seed: int,
-        start: int = 0,
-        rank: int = 0,
-        world: int = 1,
-    ) -> Iterator[Batch]:
-        """Yield the batches without their conditions."""
-        for batch in self.source.batches(
-            split, size=size, seed=seed, start=start, rank=rank, world=world
-        ):
-            yield replace(batch, condition={})
 
 
 def build(config: VRPOConfig, *, run: RunConfig, catalog: Catalog) -> VRPO:

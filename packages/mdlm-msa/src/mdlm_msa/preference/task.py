@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mdlm_core.catalog import Catalog
 from mdlm_core.config import read_run
 from mdlm_core.config.schema import RunConfig
-from mdlm_core.data.batch import Batch
+from mdlm_core.data.conditions import WithoutConditions
 from mdlm_core.errors import ConfigError, DataError, TrainingError
 from mdlm_core.kernels.modes import evaluating
 from mdlm_core.kernels.noise import Noise, global_seed
@@ -211,7 +211,7 @@ class Align:
         assert isinstance(backbone, nn.Module)
         return measure(
             backbone,
-            _Winners(source),
+            WithoutConditions(source),
             draws=draws,
             noise=noise,
             rows=rows,
@@ -222,7 +222,7 @@ class Align:
     def samples(self, module: nn.Module, source: DataSource, *, seed: int) -> list[str]:
         """Return the queries of a few held-out pairs, each with a new row."""
         shown = MSA(MSAConfig(), run=self.run, catalog=self.catalog)
-        return shown.samples(module, _Winners(source), seed=seed)
+        return shown.samples(module, WithoutConditions(source), seed=seed)
 
 
 def check_same_model(mine: Any, theirs: Any, run: str) -> None:
@@ -249,39 +249,6 @@ def check_same_model(mine: Any, theirs: Any, run: str) -> None:
                 f"model.{field.name} is {here!r}, and {there!r} in the reference; "
                 f"{way_out}, or use 'mdlm msa align --model {run}', which does"
             )
-
-
-class _Winners:
-    """The winners alone, as data of canvases."""
-
-    def __init__(self, source: DataSource) -> None:
-        self.source = source
-        self.tokenizer = source.tokenizer
-        self.length = source.length
-
-    def size(self, split: str) -> int | None:
-        """Return the pairs of a split."""
-        return self.source.size(split)
-
-    def card(self) -> Mapping[str, object]:
-        """Return what identifies the data."""
-        return self.source.card()
-
-    def batches(
-        self,
-        split: str,
-        *,
-        size: int,
-        seed: int,
-        start: int = 0,
-        rank: int = 0,
-        world: int = 1,
-    ) -> Iterator[Batch]:
-        """Yield the batches without the losers."""
-        for batch in self.source.batches(
-            split, size=size, seed=seed, start=start, rank=rank, world=world
-        ):
-            yield replace(batch, condition={})
 
 
 def build(config: AlignConfig, *, run: RunConfig, catalog: Catalog) -> Align:
