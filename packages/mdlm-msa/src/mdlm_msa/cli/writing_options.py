@@ -57,7 +57,7 @@ MinCoverage = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
-        help="Columns with a letter in a row that is shown, at least; as trained.",
+        help="Columns with a residue in a row that is shown, at least; as trained.",
     ),
 ]
 Together = Annotated[

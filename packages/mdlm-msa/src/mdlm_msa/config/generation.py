@@ -42,7 +42,7 @@ class GenerationConfig:
     select: Selection = "random"
     """Which of them; in training they are random unless `data.select` says else."""
     min_coverage: float = 0.5
-    """Share of the columns in which a row that is shown has a letter, at least."""
+    """Share of the columns in which a row that is shown has a residue, at least."""
     gaps: Literal["free", "none", "template"] = "free"
     """free: as the model says; none: no gap in a new row; template: the gaps of a row
     that is shown, drawn for each new row."""
