@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mdlm_core.errors import ConfigError, DataError, UsageError
+from mdlm_msa import inspection, weights
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.cli import app
 from mdlm_msa.config import FILTERS, RowFilter
@@ -195,6 +196,32 @@ def test_command_keeps_insertions_and_counts(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, ["filter", str(source), str(target)])
     assert isinstance(again.exception, UsageError)
     assert "--force" in str(again.exception)
+
+
+def test_command_counts_neff_on_so_many_rows_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "in.a3m", tmp_path / "out.a3m"
+    rows = ["ACDEFGHIKL", "CCDEFGHIKV", "WWDEFGHIKV", "WWWWWGHIKV", "WWWWWYYYYV"]
+    source.write_text("".join(f">r{i}\n{row}\n" for i, row in enumerate(rows)))
+    counted: list[int] = []
+    real = weights.neff
+    monkeypatch.setattr(
+        weights, "neff", lambda states: counted.append(len(states)) or real(states)
+    )
+    monkeypatch.setattr(inspection, "NEFF_ROWS", 3)
+    words = ["filter", str(source), str(target), "--force"]
+    done = CliRunner().invoke(app, [*words, "--preset", "none", "--json"])
+    card = json.loads(done.stdout)
+    assert counted == [3]  # what is the same is not counted again
+    assert (card["neff_before_rows"], card["neff_rows"]) == (3, 3)
+    assert card["neff_before"] == card["neff"] <= 3
+    done = CliRunner().invoke(app, [*words, "--min-identity", "0.5"])
+    assert counted == [3, 3, 3]
+    assert "before: counted on 3 of the 5 rows, drawn at random" in done.stdout
+    monkeypatch.setattr(inspection, "NEFF_ROWS", 20_000)
+    done = CliRunner().invoke(app, words)
+    assert "counted on" not in done.stdout
 
 
 def test_subsample_is_the_same_command(tmp_path: Path) -> None:

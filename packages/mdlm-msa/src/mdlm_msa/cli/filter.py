@@ -32,10 +32,10 @@ def filter_(
     ] = "default",
     min_coverage: Annotated[
         _Share,
-        typer.Option(metavar="SHARE", help="Columns with a letter, at least."),
+        typer.Option(metavar="SHARE", help="Columns with a residue, at least."),
     ] = None,
     max_gaps: Annotated[
-        _Share, typer.Option(metavar="SHARE", help="Columns without one, at most.")
+        _Share, typer.Option(metavar="SHARE", help="Columns with a gap, at most.")
     ] = None,
     min_identity: Annotated[
         _Share,
@@ -100,6 +100,7 @@ def filter_(
     from mdlm_msa.filtering import FilterReport, filter_rows, keep_diverse
     from mdlm_msa.formats.reading import read_alignment
     from mdlm_msa.formats.writing import free, write_alignment
+    from mdlm_msa.inspection import counted_rows
     from mdlm_msa.selection import select_rows
     from mdlm_msa.weights import neff
 
@@ -117,20 +118,26 @@ def filter_(
     if select is not None and rows is not None:
         noise = Noise(seed).child("filter")
         chosen = select_rows(kept, rows, cast("Any", select), noise)
-        before = kept.depth - 1
+        homologues = kept.depth - 1
         kept = kept.select(np.concatenate([[0], np.sort(chosen)]))
-        lost = before - len(chosen)
+        lost = homologues - len(chosen)
         dropped = {f"not chosen by {select}": lost} if lost else {}
-        report = report.then(FilterReport(before, len(chosen), dropped))
+        report = report.then(FilterReport(homologues, len(chosen), dropped))
     write_alignment(kept, target, format=to, force=force)
+    counted, left = counted_rows(found.depth), counted_rows(kept.depth)
+    before = neff(found.states[counted])
+    same = kept.depth == found.depth and bool((kept.rows == found.rows).all())
+    after = before if same else neff(kept.states[left])
     numbers = {
         "file": str(target),
         "columns": kept.length,
         "homologues": report.homologues,
         "kept": report.kept,
         "dropped": dict(report.dropped),
-        "neff_before": round(neff(found.states), 3),
-        "neff": round(neff(kept.states), 3),
+        "neff_before": round(before, 3),
+        "neff_before_rows": len(counted),
+        "neff": round(after, 3),
+        "neff_rows": len(left),
     }
     if as_json:
         print(json.dumps(numbers))
@@ -138,6 +145,15 @@ def filter_(
     for line in report.lines():
         print(line)
     print(f"Neff {numbers['neff_before']:g} -> {numbers['neff']:g} (at 80 % identity)")
+    for name, rows_, depth in (
+        ("before", counted, found.depth),
+        ("after", left, kept.depth),
+    ):
+        if len(rows_) < depth:
+            print(
+                f"  {name}: counted on {len(rows_):,} of the {depth:,} rows, drawn at "
+                f"random"
+            )
     print(f"written to {target}")
     if not report.kept:
         print("note: only the query is left; loosen the rules", file=sys.stderr)
