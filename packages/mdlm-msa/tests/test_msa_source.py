@@ -78,7 +78,9 @@ def many(count: int = 6, rows: int = 40, columns: int = 20) -> list[Alignment]:
 
 def source_of(alignments: list[Alignment], **settings: Any) -> MSASource:
     given = {"filter": "none", "length": 400, "rows": 10, **settings}
-    return MSASource.from_alignments(alignments, AlignmentsConfig(**{"requery": 0.0, **given}))
+    return MSASource.from_alignments(
+        alignments, AlignmentsConfig(**{"requery": 0.0, **given})
+    )
 
 
 # ---- training -----------------------------------------------------------------
@@ -399,6 +401,22 @@ def test_rows_like_held_out_ones_are_not_learned_from() -> None:
     assert (identity_pair(states[left], states[held]).max(1) > 0.65).all()
     other, _ = hold_out_rows(family, 0.1, 0.65, Noise(1))
     assert other.held_out_rows.tolist() != held.tolist()
+
+
+@pytest.mark.parametrize("filter", ["default", "msagpt", "none"])
+def test_held_out_rows_are_as_unlike_after_every_filter(filter: Any) -> None:
+    near = relatives(200, 60, change=0.09)
+    changes = {"min_identity": 0.0, "max_gaps": 1.0, "min_coverage": 0.0}
+    config = AlignmentsConfig(
+        filter=filter, holdout=0, holdout_rows=0.1, max_identity=1.0, **changes
+    )
+    family = divide([near], config).families["toy"]
+    states = family.alignment.states
+    held, train = states[family.held_out_rows], states[family.train_rows]
+    assert len(held) > 3
+    assert np.triu(identity_pair(states), 1).max() > 0.9
+    assert identity_pair(train, held).max() <= 0.9
+    assert identity_pair(states[:1], held).max() <= 0.9
 
 
 def test_too_small_to_hold_out_rows() -> None:

@@ -22,6 +22,7 @@ from mdlm_core.cli.options import (
 )
 from mdlm_core.cli.train import train as run_training
 from mdlm_core.errors import UsageError
+from mdlm_msa.data.learned import warn_if_learned
 from mdlm_msa.run_settings import config_of, given, setting, settings_of
 
 _OF_FAMILIES = ("columns", "pseudocount")
@@ -102,6 +103,8 @@ def train(
             chosen += settings_of(
                 config_of(begin, imports), "model", leave_out=_OF_FAMILIES
             )
+        if family and data is not None and begin is not None:
+            warn_if_learned(begin, data)
     chosen += given(("data.length", length), ("train.steps", steps))
     run_training(
         preset=None if resume else preset,

@@ -108,7 +108,7 @@ class AlignmentsConfig:
     """Share of families held out whole if `hold_out` names none; 0 holds out none."""
     holdout_rows: float = 0.0
     """Share of the homologues of every other family held out; they are measured too.
-    Rows like them (above `max_identity`) are not trained on."""
+    Rows like them (identity above 0.9, whatever the filter) are not trained on."""
     seed: int = 0
     """Decides which families and rows are held out."""
 

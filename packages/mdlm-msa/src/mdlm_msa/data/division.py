@@ -22,7 +22,11 @@ from mdlm_msa.filtering import filter_rows, unfit_family
 from mdlm_msa.identity import identity_pair, nearest_identity
 
 from .family import Family, Rows
+from .related import related_queries
 
+APART = 0.9
+"""id_pair above which a row is like a held-out one, or like the query; whatever the
+filter keeps, so that numbers on held-out rows mean the same after every filter."""
 _CHANGED = ("min_coverage", "min_identity", "max_identity", "max_gaps")
 
 
@@ -47,6 +51,9 @@ class Divided:
     """What the reader met."""
     too_close: int = 0
     """Homologues that are not learned from because a held-out row is like them."""
+    related: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """Families held out whole whose query is related to one that is learned from: that
+    family, and the share of words; see `related_queries`."""
 
 
 def divide(
@@ -91,11 +98,12 @@ def divide(
             done.families[name], lost = hold_out_rows(
                 family,
                 config.holdout_rows,
-                rules.max_identity,
+                APART,
                 Noise(config.seed).child("msa", "held-out rows", name),
             )
             done.too_close += lost
     _check(done, config)
+    done.related = related_queries(done.families)
     return done
 
 

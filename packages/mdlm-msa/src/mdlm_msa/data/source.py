@@ -5,6 +5,8 @@ Letters: B canvases of a batch, E canvases of an epoch, F families, L tokens.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 
@@ -23,8 +25,10 @@ from mdlm_msa.tokenizer import AlignmentTokenizer
 from .canvases import Chooser, Plan, Shapes, measured, notes_of, plan, tokens
 from .division import Divided, divide, rules_of
 from .family import Family, Rows
+from .learned import NAMED, query_hash
 from .synthetic import synthetic_families
 
+_LOG = logging.getLogger(__name__)
 _LEAST = 64
 """Canvases of an epoch, at least, if the settings do not say."""
 _ALIKE = 8
@@ -67,8 +71,14 @@ class MSASource:
         config: AlignmentsConfig,
         contacts: Mapping[str, Rows] | None = None,
     ) -> MSASource:
-        """Filter and divide alignments; see `division.divide`."""
-        return cls(divide(alignments, config, contacts), config)
+        """Filter and divide alignments; see `division.divide`.
+
+        The first process says which held-out families are related to others.
+        """
+        divided = divide(alignments, config, contacts)
+        if divided.related and os.environ.get("RANK", "0") == "0":
+            _LOG.warning("%s", _related_line(divided.related))
+        return cls(divided, config)
 
     def size(self, split: str) -> int:
         """Return the canvases of an epoch, or those that are measured."""
@@ -173,12 +183,24 @@ class MSASource:
             "skipped_families": dict(done.skipped),
             "dropped_rows": notes_of(done.dropped),
             "rows_like_held_out_ones": done.too_close,
+            "related_to_training": {
+                held: {"family": name, "words": round(part, 3)}
+                for held, (name, part) in done.related.items()
+            },
+            "training_queries": self._queries(),
             "notes": notes_of(done.notes),
             "splits": {
                 "train": self._split_card("train_rows", self._epoch),
                 "validation": self._split_card("held_out_rows", len(self._measured)),
             },
         }
+
+    def _queries(self) -> dict[str, str] | None:
+        """Return hashes of the queries that are learned from; None if too many."""
+        homes = [home for home in self.families.values() if not home.whole]
+        if len(homes) > NAMED:
+            return None
+        return {home.name: query_hash(home.alignment) for home in homes}
 
     def _split_card(self, which: str, canvases: int) -> dict[str, object]:
         digest, rows, residues, families = sha256(), 0, 0, 0
@@ -214,6 +236,19 @@ def by_size(sizes: Rows, order: Rows, size: int, seed: int, epoch: int) -> list[
         found += [part[i : i + size] for i in range(0, len(part), size)]
     noise = Noise(seed).child("msa", "batches").integer()
     return [found[i] for i in shuffled(len(found), noise, epoch)]
+
+
+def _related_line(related: Mapping[str, tuple[str, float]]) -> str:
+    """Say which held-out families resemble one that is learned from."""
+    name, (other, part) = max(related.items(), key=lambda item: item[1][1])
+    several = len(related) > 1
+    return (
+        f"{len(related)} famil{'ies' if several else 'y'} held out whole "
+        f"resemble{'' if several else 's'} one that is learned from: '{name}' shares "
+        f"{part:.0%} of the five-letter words of its query with '{other}'"
+        f"{', and so on' if several else ''}; hold both out (data.hold_out), or "
+        f"numbers on it are too good"
+    )
 
 
 def build(config: AlignmentsConfig) -> MSASource:

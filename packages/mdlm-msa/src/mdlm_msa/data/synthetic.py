@@ -162,8 +162,8 @@ def _letters(ids: Ids, rng: np.random.Generator) -> tuple[bytes, ...]:
     count, length = ids.shape
     rows = [decode(row).encode() for row in ids]
     has = np.flatnonzero(rng.random(count) < _INSERTIONS)
-    after = rng.integers(1, length, count).tolist()
-    size = 1 + rng.poisson(2.0, count)
+    after = rng.integers(1, length, (count,)).tolist()
+    size = 1 + rng.poisson(2.0, (count,))
     for r in has.tolist():
         if r:
             new = rng.choice(20, int(size[r]), p=background())
