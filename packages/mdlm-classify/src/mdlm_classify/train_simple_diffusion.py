@@ -5,21 +5,16 @@ The same as ``mdlm classify train-simple-diffusion``.
 
 from __future__ import annotations
 
-import sys
-
-import typer
+from typing import NoReturn
 
 from .cli.simple_diffusion import train_simple_diffusion
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command."""
-    from mdlm_core.cli import run
+    from mdlm_core.cli import run_module
 
-    program = typer.Typer(add_completion=False, rich_markup_mode=None)
-    program.command()(train_simple_diffusion)
-    name = "python -m mdlm_classify.train_simple_diffusion"
-    raise SystemExit(run(sys.argv[1:], program, name))
+    run_module(train_simple_diffusion, "mdlm_classify.train_simple_diffusion")
 
 
 if __name__ == "__main__":

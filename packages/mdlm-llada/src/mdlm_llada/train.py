@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 import yaml
@@ -113,13 +112,11 @@ def _command(
     return shlex.join(words)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command."""
-    from mdlm_core.cli import run
+    from mdlm_core.cli import run_module
 
-    program = typer.Typer(add_completion=False, rich_markup_mode=None)
-    program.command()(train)
-    raise SystemExit(run(sys.argv[1:], program, "python -m mdlm_llada.train"))
+    run_module(train, "mdlm_llada.train")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -86,13 +85,11 @@ def cli_sat(
     )
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command."""
-    from mdlm_core.cli import run
+    from mdlm_core.cli import run_module
 
-    program = typer.Typer(add_completion=False, rich_markup_mode=None)
-    program.command()(cli_sat)
-    raise SystemExit(run(sys.argv[1:], program, "python -m mdlm_msa.cli_sat"))
+    run_module(cli_sat, "mdlm_msa.cli_sat")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ translated to the settings of ``mdlm train --preset msa/large``, which does the 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -56,14 +55,11 @@ def train_mdlm(
     )
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command."""
-    from mdlm_core.cli import run
+    from mdlm_core.cli import run_module
 
-    program = typer.Typer(add_completion=False, rich_markup_mode=None)
-    settings = {"allow_extra_args": True, "ignore_unknown_options": True}
-    program.command(context_settings=settings)(train_mdlm)
-    raise SystemExit(run(sys.argv[1:], program, "python -m mdlm_msa.train_mdlm"))
+    run_module(train_mdlm, "mdlm_msa.train_mdlm", any_option=True)
 
 
 if __name__ == "__main__":

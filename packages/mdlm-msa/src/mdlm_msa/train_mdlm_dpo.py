@@ -6,8 +6,8 @@ of the original are translated to ``mdlm msa align``, which does the work.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -46,14 +46,11 @@ def train_mdlm_dpo(
     )
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command."""
-    from mdlm_core.cli import run
+    from mdlm_core.cli import run_module
 
-    program = typer.Typer(add_completion=False, rich_markup_mode=None)
-    settings = {"allow_extra_args": True, "ignore_unknown_options": True}
-    program.command(context_settings=settings)(train_mdlm_dpo)
-    raise SystemExit(run(sys.argv[1:], program, "python -m mdlm_msa.train_mdlm_dpo"))
+    run_module(train_mdlm_dpo, "mdlm_msa.train_mdlm_dpo", any_option=True)
 
 
 if __name__ == "__main__":

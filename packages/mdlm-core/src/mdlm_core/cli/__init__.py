@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.main import get_command
@@ -19,7 +19,7 @@ from mdlm_core.errors import MdlmError
 
 from .group import PluginGroup
 
-__all__ = ["app", "main", "run"]
+__all__ = ["app", "main", "run", "run_module"]
 
 app = typer.Typer(
     cls=PluginGroup,
@@ -82,6 +82,23 @@ def run(
     except Exception as error:
         return _report(error, debug)
     return code if isinstance(code, int) else 0
+
+
+def run_module(
+    command: Callable[..., Any], module: str, *, any_option: bool = False
+) -> NoReturn:
+    """Run the command of ``python -m module`` with this process's arguments and exit.
+
+    Args:
+        command: what Typer makes a command of.
+        module: the name of the module.
+        any_option: whether options that it does not know are left to the command, in
+            its context's ``args``.
+    """
+    program = typer.Typer(add_completion=False, rich_markup_mode=None)
+    free = {"allow_extra_args": any_option, "ignore_unknown_options": any_option}
+    program.command(context_settings=free)(command)
+    raise SystemExit(run(sys.argv[1:], program, f"python -m {module}"))
 
 
 def _report(error: Exception, debug: bool) -> int:
