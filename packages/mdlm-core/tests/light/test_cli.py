@@ -239,6 +239,23 @@ def test_debug_shows_the_traceback(capsys, monkeypatch):
     assert shown.splitlines()[-1].startswith("error: there is no setting 'x'")
 
 
+@pytest.mark.parametrize("free", [False, True])
+def test_a_module_is_run_as_a_command(monkeypatch, capsys, free):
+    def tell(context: typer.Context, name: str = "you") -> None:
+        print(name, *context.args)
+
+    monkeypatch.setattr(sys, "argv", ["x", "--name", "me", "--more.of", "it"])
+    with pytest.raises(SystemExit) as ended:
+        cli.run_module(tell, "a.module", any_option=free)
+    told = capsys.readouterr()
+    assert ended.value.code == (0 if free else 2)
+    if free:
+        assert told.out == "me --more.of it\n"
+    else:
+        assert "no such option: --more.of" in told.err
+        assert "'python -m a.module --help'" in told.err
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "message"),
     [

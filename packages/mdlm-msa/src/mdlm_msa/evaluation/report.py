@@ -225,8 +225,8 @@ def _facts(found: Evaluation) -> list[tuple[str, str]]:
         told.append(
             (
                 "known",
-                f"{line.nearest_known:.0%} are more than 95% identical to a row that "
-                f"the model knew",
+                f"{line.nearest_known:.0%} are more than {COPY:.0%} identical to a row "
+                f"that the model knew",
             )
         )
     return told
