@@ -242,7 +242,7 @@ def test_debug_shows_the_traceback(capsys, monkeypatch):
 @pytest.mark.parametrize("free", [False, True])
 def test_a_module_is_run_as_a_command(monkeypatch, capsys, free):
     def tell(context: typer.Context, name: str = "you") -> None:
-        print(name, *context.args)
+        typer.echo(" ".join([name, *context.args]))
 
     monkeypatch.setattr(sys, "argv", ["x", "--name", "me", "--more.of", "it"])
     with pytest.raises(SystemExit) as ended:
