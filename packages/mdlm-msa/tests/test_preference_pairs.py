@@ -12,6 +12,7 @@ import torch
 from mdlm_core.errors import DataError, UsageError
 from mdlm_msa.alphabet import GAP, GMASK, MASK, PAD, SEPARATOR, SOP, decode, encode
 from mdlm_msa.config import PairsConfig
+from mdlm_msa.formats.reading import read_alignment
 from mdlm_msa.preference.bounds import both, free_rows
 from mdlm_msa.preference.pairs import as_json, read_pairs, write_pairs
 from mdlm_msa.preference.source import build, divide
@@ -70,15 +71,32 @@ def test_other_names_and_letters_are_read(tmp_path):
     assert found.score_difference == 2.0
 
 
+def test_letters_are_those_of_the_readers(tmp_path, caplog):
+    row = {**LINE, "winner": ["LjG", "l*~", "l.G"], "loser": ["L-G"]}
+    with caplog.at_level(logging.WARNING):
+        found = read(tmp_path, row)[0]
+    assert [decode(each) for each in found.winner] == ["LXG", "LX-", "L-G"]
+    path = tmp_path / "rows.fasta"
+    path.write_text(">q\nLAG\n>a\nLjG\n>b\nl*~\n>c\nl.G\n")
+    same = read_alignment(path, format="fasta").rows
+    assert (found.winner == same[1:]).all()
+    (said,) = [record.getMessage() for record in caplog.records]
+    for note in ("letters J read as X: 1", "letters * read as X: 1"):
+        assert note in said
+    assert "letters in lower case: 3" in said
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"winner": ["LVG", "LV"]}, r"1': 'winner', row 2 has 2 letters.*has 3"),
-        ({"loser": ["LVGA"]}, r"'loser', row 1 has 4 letters"),
-        ({"prompt": ["L"]}, r"'prompt', row 1 has 1 letters"),
-        ({"query": "LaG"}, r"'query' has the letter 'a' in column 2"),
-        ({"winner": ["LJG"]}, r"'winner', row 1 has the letter 'J' in column 2"),
-        ({"winner": ["LéG"]}, "letter 'é' in column 2"),
+        ({"winner": ["LVG", "LV"]}, r"1': 'winner', row 2 has 2 columns.*has 3"),
+        ({"loser": ["LVGA"]}, r"'loser', row 1 has 4 columns"),
+        ({"prompt": ["L"]}, r"'prompt', row 1 has 1 columns"),
+        ({"winner": ["LaVG"]}, r"'winner', row 1 has 4 columns.*without insertions"),
+        ({"winner": ["L1G"]}, r"'winner', row 1 has '1' in column 2; a row is made of"),
+        ({"winner": ["LéG"]}, "has 'é' in column 2"),
+        ({"winner": ["L>G"]}, "has '>' in column 2"),
+        ({"winner": ["L G"]}, "has ' ' in column 2"),
         ({"winner": "LVG"}, "'winner' is a str; it must be a list"),
         ({"winner": [3]}, "row 1 is 3; it must be a row of letters"),
         ({"winner": []}, "'winner' has no row"),

@@ -6,7 +6,9 @@ A file has one JSON object a line::
 
 with, if known, ``id``, ``score_winner``, ``score_loser``, ``score_difference``,
 ``reward`` and ``meta``; ``chosen`` and ``rejected`` are read as ``winner`` and
-``loser``. All rows have the columns of the query. Letters: L columns, P rows of the
+``loser``. All rows have the columns of the query, and are read as those of an aligned
+file (`mdlm_msa.formats.aligned`): case says nothing, J and ``*`` are X, and ``.`` and
+``~`` are gaps. Letters: L columns, P rows of the
 prompt, N rows of an alignment.
 """
 
@@ -15,7 +17,10 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import logging
 import math
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +30,12 @@ import numpy as np
 
 from mdlm_core.errors import DataError, UsageError
 from mdlm_msa.alignment import Alignment
-from mdlm_msa.alphabet import STATE_OF, Ids, decode, encode
+from mdlm_msa.alphabet import STATE_OF, Ids, decode
+from mdlm_msa.formats.aligned import IDS
+from mdlm_msa.formats.letters import LOWER, MARK, READ_AS_X
 from mdlm_msa.layout import Canvas, size
 
+_LOG = logging.getLogger(__name__)
 _OTHER_NAMES = {"winner": "chosen", "loser": "rejected"}
 _KNOWN = (
     "query",
@@ -85,17 +93,22 @@ class Pair:
 def read_pairs(path: Path | str) -> Iterator[Pair]:
     """Yield the pairs of a file, line by line; a name that ends with .gz is unpacked.
 
-    Letters that the model has no law for are read as `Alignment.canonical` says.
+    Letters that the model has no law for are read as `Alignment.canonical` says. What
+    else is read as something other is counted in a warning at the end.
 
     Raises:
         DataError: file, line, field, row and rule.
     """
     empty = True
+    met: Counter[str] = Counter()
     for where, row in _objects(Path(path).expanduser()):
         empty = False
-        yield _pair(row, where)
+        yield _pair(row, where, met)
     if empty:
         raise DataError(f"'{path}' is empty; it should hold one pair a line")
+    if met and os.environ.get("RANK", "0") == "0":
+        notes = ", ".join(f"{note}: {count:,}" for note, count in met.items())
+        _LOG.warning("'%s': %s", path, notes)
 
 
 def write_pairs(pairs: Iterable[Pair], path: Path | str, *, force: bool = False) -> int:
@@ -164,8 +177,8 @@ def _object(line: str, where: str) -> dict[str, Any]:
     return row
 
 
-def _pair(row: Mapping[str, Any], where: str) -> Pair:
-    query = _letters(_field(row, "query", where), f"{where}: 'query'")
+def _pair(row: Mapping[str, Any], where: str, met: Counter[str]) -> Pair:
+    query = _letters(_field(row, "query", where), f"{where}: 'query'", met)
     groups = {"prompt": row.get("prompt") or []}
     for name, other in _OTHER_NAMES.items():
         if name in row and other in row:
@@ -175,7 +188,7 @@ def _pair(row: Mapping[str, Any], where: str) -> Pair:
         if groups[name] == []:
             raise DataError(f"{where}: '{key}' has no row; it needs one at least")
     rows = [
-        _rows(values, len(query), f"{where}: '{_called(row, name)}'")
+        _rows(values, len(query), f"{where}: '{_called(row, name)}'", met)
         for name, values in groups.items()
     ]
     matrix = np.concatenate([query[None], *rows])
@@ -221,31 +234,38 @@ def _field(row: Mapping[str, Any], name: str, where: str) -> Any:
     )
 
 
-def _rows(values: Any, columns: int, what: str) -> Ids:
+def _rows(values: Any, columns: int, what: str, met: Counter[str]) -> Ids:
     if not isinstance(values, list):
         raise DataError(f"{what} is a {type(values).__name__}; it must be a list")
     found = np.empty((len(values), columns), np.uint8)
     for number, value in enumerate(values, start=1):
-        row = _letters(value, f"{what}, row {number}")
+        row = _letters(value, f"{what}, row {number}", met)
         if len(row) != columns:
             raise DataError(
-                f"{what}, row {number} has {len(row)} letters, and the query has "
-                f"{columns}; align it to the query, with - where it has no residue"
+                f"{what}, row {number} has {len(row)} columns, and the query has "
+                f"{columns}; align it to the query, with - where it has no residue and "
+                f"without insertions"
             )
         found[number - 1] = row
     return found
 
 
-def _letters(value: Any, what: str) -> Ids:
+def _letters(value: Any, what: str, met: Counter[str]) -> Ids:
     if not isinstance(value, str) or not value:
         raise DataError(f"{what} is {value!r}; it must be a row of letters")
-    ids = encode(value.encode("ascii", "replace"))
-    if (strange := np.flatnonzero(ids == 255)).size:
+    data = value.encode("ascii", "replace")
+    ids = IDS[np.frombuffer(data, np.uint8)]
+    if (strange := np.flatnonzero(ids >= MARK)).size:
         place = int(strange[0])
         raise DataError(
-            f"{what} has the letter {value[place]!r} in column {place + 1}; allowed "
-            f"are the residues and X B U Z O in upper case, and - for a gap"
+            f"{what} has {value[place]!r} in column {place + 1}; a row is made of the "
+            f"20 residues, X, B, U, Z, O, J, '*', '-', '.' and '~'"
         )
+    for byte in READ_AS_X:
+        if count := data.upper().count(byte):
+            met[f"letters {chr(byte)} read as X"] += count
+    if lower := len(data) - len(data.translate(None, LOWER)):
+        met["letters in lower case"] += lower
     return ids
 
 
