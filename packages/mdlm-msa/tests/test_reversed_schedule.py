@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mdlm_core import load_catalog
-from mdlm_core.config.components import EpsConfig
+from mdlm_core.cli import run
+from mdlm_core.config import read_run
 from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion.likelihood import continuous_time, exact_counts
 from mdlm_core.diffusion.schedule import LogLinear
@@ -14,6 +15,7 @@ from mdlm_core.errors import ConfigError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.samplers import Denoiser, ancestral
 from mdlm_msa import reversed_schedule
+from mdlm_msa.config import ReversedConfig
 from mdlm_msa.reversed_schedule import ReversedLogLinear, from_original
 from mdlm_msa.samplers import remask
 
@@ -92,14 +94,27 @@ def test_the_notice_is_said_once_and_the_source_is_kept(capsys):
     reversed_schedule._notice.cache_clear()
     catalog = load_catalog()
     spec = catalog.get("schedule", "loglinear-reversed")
-    first = reversed_schedule.build(EpsConfig(eps=0.01))
-    reversed_schedule.build(EpsConfig(eps=0.01))
+    first = reversed_schedule.build(ReversedConfig(eps=0.01))
+    reversed_schedule.build(ReversedConfig(eps=0.01))
     said = capsys.readouterr().err
     assert said.count("note:") == 1
     assert "t = 0 is clean" in said
     assert first.eps == 0.01
-    assert "clean at t = 1" in first.converted_from
     assert spec.name == "loglinear-reversed"
+
+
+def test_a_run_keeps_what_was_converted(tmp_path, capsys):
+    out = tmp_path / "run"
+    chosen = ["--set", "schedule.name=loglinear-reversed", "--set", "schedule.eps=0.01"]
+    quick = ["--tiny", "--device", "cpu", "--steps", "1"]
+    assert run(["msa", "train", *quick, *chosen, "--out", str(out)]) == 0
+    kept = read_run(out, load_catalog()).schedule
+    assert kept.name == "loglinear-reversed"
+    assert kept.config.eps == 0.01
+    assert "converted_from: sigma(t) =" in (out / "config.yaml").read_text()
+    assert "clean at t = 1" in kept.config.converted_from
+    with pytest.raises(ConfigError, match="leave it out"):
+        ReversedConfig(converted_from="something else")
 
 
 def test_eps_outside_its_range_is_refused():

@@ -39,7 +39,7 @@ def mdlm_schedules() -> Iterable[ScheduleSpec]:
         name="loglinear-reversed",
         summary="Reads settings in which t = 1 is clean, and turns them round.",
         factory=Ref("mdlm_msa.reversed_schedule:build"),
-        config=Ref(f"{_CORE}:EpsConfig"),
+        config=Ref(f"{_CONFIG}:ReversedConfig"),
     )
 
 

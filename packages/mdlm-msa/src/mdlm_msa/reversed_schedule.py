@@ -6,19 +6,20 @@ turned round at the border by ``tau = 1 - t``:
 
     m(tau) = eps + (1 - eps) tau,   weight (1 - eps) / m(tau),
 
-and nothing inside knows of it. It differs from `loglinear` in where eps is: there the
-share eps of the tokens stays visible at the masked end, here it is hidden at the clean
-end. So the mask rates run over [eps, 1], and a bound on log p needs the reconstruction
-term of the rates below eps as well, ``-E log p(x_0 | x_tau)`` at tau = 0. The
-estimators of `mdlm_core.diffusion.likelihood` put such missing pieces back for every
-schedule; the training loss leaves it out, which moves no minimum. Samplers end at mask
-rate 0, so that what they draw is what they draw with `loglinear`, up to eps.
+and nothing inside knows of it; the settings of a run say it (`converted_from`). It
+differs from `loglinear` in where eps is: there the share eps of the tokens stays
+visible at the masked end, here it is hidden at the clean end. So the mask rates run
+over [eps, 1], and a bound on log p needs the reconstruction term of the rates below
+eps as well, ``-E log p(x_0 | x_tau)`` at tau = 0. The estimators of
+`mdlm_core.diffusion.likelihood` put such missing pieces back for every schedule; the
+training loss leaves it out, which moves no minimum. Samplers end at mask rate 0, so
+that what they draw is what they draw with `loglinear`, up to eps.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -26,9 +27,7 @@ from torch import Tensor
 
 from mdlm_core.config.components import EpsConfig
 from mdlm_core.diffusion.schedule import NoiseSchedule
-
-CONVENTION = "sigma(t) = 1 - (1 - eps) t, clean at t = 1"
-"""What such settings mean."""
+from mdlm_msa.config.schedule import CONVENTION, ReversedConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,6 @@ class ReversedLogLinear(NoiseSchedule):
 
     eps: float = 1e-3
     """The mask rate at tau = 0, in [0, 1)."""
-    converted_from: str = field(default=CONVENTION, init=False)
-    """The convention that the settings were written in."""
 
     def __post_init__(self) -> None:
         EpsConfig(eps=self.eps)
@@ -79,7 +76,7 @@ def _notice() -> None:
     )
 
 
-def build(config: EpsConfig) -> ReversedLogLinear:
+def build(config: ReversedConfig) -> ReversedLogLinear:
     """Return the schedule, and say that its settings were turned round."""
     _notice()
     return ReversedLogLinear(config.eps)

@@ -4,6 +4,7 @@ from .data import FILTERS, AlignmentsConfig, PairsConfig, RowFilter
 from .generation import GenerationConfig
 from .model import ProteinDiTConfig
 from .sampling import RemaskConfig
+from .schedule import ReversedConfig
 from .task import AlignConfig, MSAConfig
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "PairsConfig",
     "ProteinDiTConfig",
     "RemaskConfig",
+    "ReversedConfig",
     "RowFilter",
 ]
