@@ -16,7 +16,7 @@ from mdlm_msa.cli.writing_options import as_trained
 from mdlm_msa.config.data import AlignmentsConfig, PairsConfig
 from mdlm_msa.formats.reading import read_alignment
 from mdlm_msa.generation.provenance import cost_of
-from mdlm_msa.generation.queries import read_queries
+from mdlm_msa.generation.queries import read_queries, with_prompt
 from mdlm_msa.generation.stream import BLANK, CanvasView
 
 from .generation_toys import QUERY, ROWS, family, write
@@ -136,6 +136,8 @@ def test_the_first_row_is_the_sequence_that_was_given(run, tmp_path):
         "--msa-prompt", prompt, "--keep-input",
     )  # fmt: skip
     assert out.read_text().splitlines()[:4] == [">u", odd, ">o", f"{rows[1]}aa"]
+    (one,) = read_queries([str(path)])
+    assert with_prompt(one, read_alignment(prompt), path="p").query == odd
 
 
 def test_rows_are_shown_as_in_training_unless_told_otherwise(run, msa, tmp_path):

@@ -362,6 +362,15 @@ def test_the_summary_counts_what_new_rows_add():
     assert describe({}) == []
 
 
+def test_effective_rows_of_new_and_known_ones_together():
+    known = family().states
+    new = np.vstack([known[[1, 1, 4]], (known[:2] + 7) % 20])
+    both = np.vstack([known, new])
+    expected = neff(new), neff(known), neff(both)
+    assert summary.effective(known, new) == pytest.approx(expected)
+    assert neff(both) < neff(known) + neff(new) - 1
+
+
 def test_rows_of_the_input_beyond_a_bound_do_not_count(monkeypatch):
     found = write(rows=4)
     monkeypatch.setattr(inspection, "NEFF_ROWS", 3)

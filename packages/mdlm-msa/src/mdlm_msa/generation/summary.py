@@ -39,7 +39,7 @@ def measure(found: Generated) -> dict[str, Any]:
     if not len(new):
         return {}
     counted = counted_rows(len(source))
-    own, before, both = _effective(source[counted], new)
+    own, before, both = effective(source[counted], new)
     identity = np.array([row.identity for row in found.rows])
     nearest = np.array([row.nearest for row in found.rows])
     numbers: dict[str, Any] = {
@@ -65,7 +65,7 @@ def measure(found: Generated) -> dict[str, Any]:
     return numbers | _beside(found)
 
 
-def _effective(source: Ids, new: Ids) -> tuple[float, float, float]:
+def effective(source: Ids, new: Ids) -> tuple[float, float, float]:
     """Return Neff of new rows, of the input, and of both together.
 
     Every pair of rows is compared once.
