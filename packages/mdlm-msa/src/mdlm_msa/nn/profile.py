@@ -8,12 +8,13 @@ the more, the more of what is visible of row r it explains. With
 P the law of substitution and p the background, row s has the weight ``w_s``
 proportional to ``exp(kappa S(r, s))``, and the law of the token is
 
-    p(a) = (n f(a) + beta sum over b of f(b) P(a | b)) / (n + beta),
+    p(a) = (alpha f(a) + beta sum over b of f(b) P(a | b)) / (alpha + beta),
 
-with f the weighted frequencies in the column, n their effective number ``(sum w)^2 /
-sum w^2`` and beta the pseudocount. With kappa = 0 it is the profile with pseudocounts
-of Tatusov et al. (1994, PNAS 91, 12091); without visible rows it is the background. P,
-p, beta and kappa are learned.
+with f the weighted frequencies in the column, ``alpha = n - 1`` for their effective
+number ``n = (sum w)^2 / sum w^2``, and beta the pseudocount. With kappa = 0 it is the
+profile of PSI-BLAST (Altschul et al., 1997, Nucleic Acids Res. 25, 3389), with one row
+it is substitution alone, and without a visible row the background. P, p, beta and kappa
+are learned.
 
 Letters: B batch, L length of a canvas, R rows, C columns (0 is that of separators),
 S = 21 states, the gap among them.
@@ -128,7 +129,8 @@ class Profile(nn.Module):
         n = n.view(-1)[place].unsqueeze(-1)  # (B, L, 1)
         prior = self._prior(f, column)
         beta = (_FASTER * self.log_beta).exp()
-        law = (n * f + beta * prior) / (n + beta)
+        alpha = (n - 1).clamp(min=0)
+        law = (alpha * f + beta * prior) / (alpha + beta)
         return Laws(law.log(), n.squeeze(-1))
 
     def _check_query(self, found: Tensor, column: Tensor) -> None:
