@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mdlm_core.errors import UsageError
+from mdlm_core.errors import DataError, UnknownNameError, UsageError
 from mdlm_msa.cli import app
 from mdlm_msa.formats.reading import read_alignment
 from mdlm_msa.inspection import inspect
@@ -61,8 +61,12 @@ def test_convert_to_a_folder_and_to_programs(family: Path, tmp_path: Path) -> No
 def test_several_alignments_need_a_folder(tmp_path: Path) -> None:
     lines = tmp_path / "f.jsonl"
     lines.write_text('{"id": "a", "query": "MK"}\n{"id": "b/c", "query": "MKV"}\n')
-    with pytest.raises(UsageError, match="several alignments"):
-        run("convert", lines, tmp_path / "one.a3m", "--to", "colabfold")
+    for out in ("one.a3m", "family.fasta"):
+        with pytest.raises(UsageError, match="several alignments"):
+            run("convert", lines, tmp_path / out, "--to", "colabfold")
+        assert not (tmp_path / out).exists()  # nothing is written before it is known
+    run("convert", lines, tmp_path / "new", "--to", "colabfold")
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.a3m", "b_c.a3m"]
     run("convert", lines, f"{tmp_path}/many/")
     assert sorted(p.name for p in (tmp_path / "many").iterdir()) == ["a.a3m", "b_c.a3m"]
 
@@ -131,3 +135,76 @@ def test_insertions_that_are_not_written_are_said(tmp_path: Path) -> None:
     assert said in run("convert", source, tmp_path / "f.txt", "--to", "msagpt")
     assert said in run("convert", source, f"{tmp_path}/out/", "--to", "msagpt")
     assert said not in run("convert", source, tmp_path / "g.a3m")
+
+
+def test_a_file_that_is_read_is_never_replaced(family: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.a3m"
+    link.symlink_to(family)
+    for arguments in (
+        ("convert", family, family),
+        ("convert", family, link),
+        ("convert", family, family, "--to", "colabfold"),
+        ("convert", family, family, "--to", "jsonl"),
+        ("convert", f"{tmp_path}/*.fasta", f"{tmp_path}/", "--to", "fasta"),
+        ("filter", family, family),
+    ):
+        with pytest.raises(UsageError, match="is the file that is read"):
+            run(*arguments, "--force")
+        assert family.read_bytes() == FAMILY
+    run("convert", family, tmp_path / "bfd_uniref_hits", "--to", "af2")
+    inside = tmp_path / "bfd_uniref_hits" / "msas" / "bfd_uniref_hits.a3m"
+    with pytest.raises(UsageError, match="is the file that is read"):
+        run("convert", inside, f"{tmp_path}/", "--to", "af2", "--force")
+
+
+def test_an_ending_that_says_no_format_is_refused(family: Path, tmp_path: Path) -> None:
+    for name, said in (("n.json", "--to af3"), ("n.txt", "msagpt"), ("n.xyz", "a3m,")):
+        for command in ("convert", "filter"):
+            with pytest.raises(UsageError, match=said):
+                run(command, family, tmp_path / name)
+        run("convert", family, tmp_path / name, "--to", "a3m")
+    run("convert", family, tmp_path / "plain")
+    assert (tmp_path / "plain").read_text().startswith(">q\nMKV\n")
+
+
+def test_names_that_are_not_written_are_counted(family: Path, tmp_path: Path) -> None:
+    for name, more in (("n.csv", ()), ("n.out", ("--to", "boltz"))):
+        assert "names of rows left out" in run(
+            "convert", family, tmp_path / name, *more
+        )
+    # a table whose ending says nothing is known by its first line
+    run("check", tmp_path / "n.out", "--for", "boltz")
+    assert "only Boltz reads" in run("check", tmp_path / "n.out", code=1)
+    assert "names of rows" not in run("convert", tmp_path / "n.out", tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("convert", "F", "o", "--to", "bolts"), "colabfold, af3.*did you mean boltz"),
+        (("convert", "F", "o", "--from", "nope"), "--from is 'nope'; there are auto"),
+        (("convert", "F", "o", "--wrap", "-2"), "--wrap is -2; it must be 0 or more"),
+        (("convert", "F", "o", "--columns", "x"), "one of query, reference"),
+        (("check", "F", "--for", "rosetta"), "--for is 'rosetta'; it must be one of"),
+    ],
+)
+def test_options_that_cannot_be(
+    family: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    given = [str(family) if text == "F" else text for text in arguments]
+    with pytest.raises((UsageError, UnknownNameError), match=message):
+        run(*given)
+
+
+def test_queries_that_are_no_proteins(tmp_path: Path) -> None:
+    path = tmp_path / "f.a3m"
+    for name in ("f.a3m", "f.fasta"):
+        path = tmp_path / name
+        path.write_text(">q\nXX-X\n>r\nMKVL\n")
+        with pytest.raises(DataError, match="no residue that is known"):
+            read_alignment(path)
+        assert read_alignment(path, format="fasta", query="r").query == "MKVL"
+        path.write_text(">q\nACGUNACGU\n")
+        assert "all of them nucleotides (is it a protein?): 9" in run("inspect", path)
+        path.write_text(">q\nACGT\n")
+        assert "nucleotides" not in run("inspect", path)

@@ -16,6 +16,7 @@ from mdlm_core.errors import DataError, UnknownNameError
 from mdlm_msa.alphabet import decode
 from mdlm_msa.formats import records
 from mdlm_msa.formats.a3m import read_blocks
+from mdlm_msa.formats.letters import where
 from mdlm_msa.formats.options import Reading
 from mdlm_msa.formats.reading import read_alignment, read_alignments
 
@@ -325,3 +326,8 @@ def test_a_carriage_return_at_the_border_of_a_read_is_no_error(tmp_path: Path) -
     for length in range(8188, 8193):  # around what is looked at
         data = b">" + b"q" * (length - 1) + b"\r\nMKV\r\n"
         assert rows(read_alignment(written(tmp_path, data))) == ["MKV"]
+
+
+def test_a_place_is_quoted_up_to_the_file() -> None:
+    assert where("a, b.fa, record 1", 2, "r x") == "'a, b.fa', record 1, row 2 ('r x')"
+    assert where("a, b.fa", 2, b"r") == "'a, b.fa', row 2 ('r')"

@@ -90,6 +90,7 @@ def test_bad_fasta(tmp_path: Path, data: bytes, message: str) -> None:
         (b"id:MKV\n", "f", "msagpt"),
         (b"x", "f.sto.gz", "stockholm"),
         (b"key,sequence\n", "f.csv", "csv"),
+        (b"key,sequence\n,MKV\n", "f.out", "csv"),
     ],
 )
 def test_the_format_is_told(
@@ -191,7 +192,7 @@ def test_msagpt_text(tmp_path: Path) -> None:
     assert rows(one) == ["MKV", "M-V", "MKA"]
     assert rows(two) == ["MKVL"]
     bad = written(tmp_path, b"a:MKV<M>MK\n", "bad.txt")
-    with pytest.raises(DataError, match=r"line 1', row 2 \('row1'\) has 2 columns"):
+    with pytest.raises(DataError, match=r"line 1, row 2 \('row1'\) has 2 columns"):
         read_alignment(bad)
 
 
@@ -210,11 +211,11 @@ def test_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"[1]", "line 1' is no object"),
-        (b"{", "line 1' is no JSON"),
+        (b"[1]", "line 1 is no object"),
+        (b"{", "line 1 is no JSON"),
         (b'{"id": 3}', "needs query"),
         (b'{"query": "M", "sequences": "M"}', "needs query"),
-        (b'{"query": "MK", "sequences": ["M"]}', r"line 1', row 2 .* has 1 columns"),
+        (b'{"query": "MK", "sequences": ["M"]}', r"line 1, row 2 .* has 1 columns"),
         (b'{"query": "M", "sequences": [], "headers": ["a", "b"]}', "headers"),
         (b'{"query": "M", "winner": [], "loser": []}', "pair of preferences"),
         (b"", "is empty"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from mdlm_core.cli.options import Json
+
+from .writing_options import one_of
 
 
 def check(
@@ -20,8 +22,12 @@ def check(
         ),
     ],
     target: Annotated[
-        Literal["colabfold", "af3", "boltz", "af2", "protenix"],
-        typer.Option("--for", help="The program."),
+        str,
+        typer.Option(
+            "--for",
+            metavar="PROGRAM",
+            help="colabfold, af3, boltz, af2 or protenix.",
+        ),
     ] = "colabfold",
     query: Annotated[
         Path | None,
@@ -41,8 +47,10 @@ def check(
     Generated rows are known by their headers, which begin with ``mdlm|``.
     """
     from mdlm_msa.formats.checking import check as check_file
+    from mdlm_msa.formats.handoff import TARGETS
     from mdlm_msa.formats.reading import read_alignment
 
+    one_of("--for", target, TARGETS)
     sequence = None
     if query is not None:
         sequence = read_alignment(query, query_insertions="keep").query.replace("-", "")

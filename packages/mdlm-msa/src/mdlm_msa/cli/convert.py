@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from mdlm_core.errors import UsageError
+from mdlm_core.errors import UnknownNameError, UsageError
+from mdlm_msa.formats.options import Columns, QueryInsertions
+
+from .writing_options import one_of
 
 if TYPE_CHECKING:
     from mdlm_msa.alignment import Alignment
@@ -65,15 +70,20 @@ def convert(
         ),
     ] = None,
     query_insertions: Annotated[
-        Literal["drop", "keep", "error"],
+        str,
         typer.Option(
+            metavar="HOW",
             help="Lower case in an a3m query: in no column, in columns of its own, "
-            "or refused."
+            "or refused: drop, keep or error.",
         ),
     ] = "drop",
     columns: Annotated[
-        Literal["query", "reference"],
-        typer.Option(help="Columns of Stockholm: those of the query, or of #=GC RF."),
+        str,
+        typer.Option(
+            metavar="OF",
+            help="Columns of Stockholm: those of the query, or, with reference, of "
+            "#=GC RF.",
+        ),
     ] = "query",
     insertions: Annotated[
         bool,
@@ -90,12 +100,12 @@ def convert(
     max_rows: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="Rows besides the query, drawn at random; 0: all."
+            metavar="N", help="Rows besides the query, drawn at random; 0: all."
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(metavar="S", help="Decides which.")] = 0,
     wrap: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Letters per line; 0: one line.")
+        int, typer.Option(metavar="N", help="Letters per line; 0: one line.")
     ] = 0,
     counts: Annotated[
         bool,
@@ -112,10 +122,19 @@ def convert(
     No row is lost and the query comes first. What a program takes is written in
     canonical letters, in lines that are not wrapped.
     """
+    from mdlm_msa.formats.detect import FORMATS
+    from mdlm_msa.formats.folders import families
     from mdlm_msa.formats.handoff import TARGETS, hand_off
     from mdlm_msa.formats.reading import read_alignments
-    from mdlm_msa.formats.writing import chosen_format, write_alignments
+    from mdlm_msa.formats.writing import MANY, asked_format, not_read, write_alignments
 
+    one_of("--query-insertions", query_insertions, get_args(QueryInsertions))
+    one_of("--columns", columns, get_args(Columns))
+    for option, number in (("--wrap", wrap), ("--max-rows", max_rows)):
+        if number < 0:
+            raise UsageError(f"{option} is {number}; it must be 0 or more")
+    _known("--from", from_format, (*FORMATS, "openproteinset"))
+    _known("--to", to_format, (*FORMATS, *TARGETS))
     if counts and to_format != "colabfold":
         raise UsageError(f"--counts is for --to colabfold, not for --to {to_format}")
     if wrap and to_format in TARGETS:
@@ -125,7 +144,10 @@ def convert(
     if several and to_format == "auto":
         to_format = "a3m"
     elif to_format not in TARGETS:
-        to_format = chosen_format(place, to_format)
+        to_format = asked_format(place, to_format)
+    searches = from_format == "openproteinset"
+    sources = list(families(source, searches_only=searches))
+    read = [path for family in sources for path in family.paths]
     found = _told(
         read_alignments(
             source,
@@ -134,25 +156,48 @@ def convert(
             keep_letters=insertions,
             max_rows=max_rows,
             seed=seed,
-            query_insertions=query_insertions,
-            columns=columns,
+            query_insertions=cast("Any", query_insertions),
+            columns=cast("Any", columns),
         ),
         canonical,
         to_format,
     )
+    if not several and to_format not in MANY:
+        # two are read before one is written
+        begin = list(islice(found, 2))
+        found = chain(begin, found)
+        several = len(begin) > 1
+        if several and (place.suffix or place.is_file()):
+            raise UsageError(
+                f"'{source}' holds several alignments, and '{out}' is a file for one; "
+                f"name a folder that exists, or end its name with '/'"
+            )
     if to_format in TARGETS:
         for alignment, goal in _places(found, place, to_format, several):
-            hand_off(alignment, goal, to_format, counts=counts, force=force)
+            hand_off(alignment, goal, to_format, counts=counts, force=force, read=read)
             print(goal)
     elif several:
         for alignment, goal in _places(found, place, to_format, several):
+            not_read(goal, read)
             write_alignments(
                 [alignment], goal, format=to_format, wrap=wrap, force=force
             )
             print(goal)
     else:
+        not_read(place, read)
         write_alignments(found, place, format=to_format, wrap=wrap, force=force)
         print(place)
+
+
+def _known(option: str, name: str, names: Sequence[str]) -> None:
+    """Refuse a format that is not known, with those that are like it."""
+    if name == "auto" or name in names:
+        return
+    near = get_close_matches(name, names)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise UnknownNameError(
+        f"{option} is '{name}'; there are auto, {', '.join(names)}{hint}"
+    )
 
 
 def _told(
@@ -181,12 +226,7 @@ def _places(
 
     ending = "" if format in _FOLDERS else _ENDINGS.get(format, f".{format}")
     used: set[str] = set()
-    for number, alignment in enumerate(found):
-        if not several and number:
-            raise UsageError(
-                f"'{out}' would hold several alignments; name a folder that exists, or "
-                "end its name with '/'"
-            )
+    for alignment in found:
         stem = name = file_name(alignment.name)
         again = 2
         while name.casefold() in used:

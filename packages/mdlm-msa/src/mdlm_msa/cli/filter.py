@@ -99,11 +99,19 @@ def filter_(
     from mdlm_core.kernels.noise import Noise
     from mdlm_msa.filtering import FilterReport, filter_rows, keep_diverse
     from mdlm_msa.formats.reading import read_alignment
-    from mdlm_msa.formats.writing import free, write_alignment
+    from mdlm_msa.formats.writing import (
+        asked_format,
+        free,
+        left_out,
+        not_read,
+        write_alignment,
+    )
     from mdlm_msa.inspection import counted_rows
     from mdlm_msa.selection import select_rows
     from mdlm_msa.weights import neff
 
+    to = asked_format(target, to)
+    not_read(target, [source])
     free(target, force)
     found = read_alignment(source, format=from_, keep_letters=True)
     if hhfilter is not None:
@@ -124,6 +132,8 @@ def filter_(
         dropped = {f"not chosen by {select}": lost} if lost else {}
         report = report.then(FilterReport(homologues, len(chosen), dropped))
     write_alignment(kept, target, format=to, force=force)
+    for note, count in left_out(kept, to).items():
+        print(f"note: {note}: {count}", file=sys.stderr)
     counted, left = counted_rows(found.depth), counted_rows(kept.depth)
     before = neff(found.states[counted])
     same = kept.depth == found.depth and bool((kept.rows == found.rows).all())

@@ -18,7 +18,19 @@ from mdlm_msa.alphabet import GAP, Ids
 
 from .builder import Builder
 from .joining import anchor, find_row, widen
-from .letters import BLANKS, LOWER, MARK, READ_AS_X, TABLE, complain, where
+from .letters import (
+    BLANKS,
+    LOWER,
+    MARK,
+    NUCLEOTIDES,
+    READ_AS_X,
+    TABLE,
+    complain,
+    is_protein,
+    like_nucleotides,
+    quoted,
+    where,
+)
 from .opening import family_name, opened
 from .options import Reading
 from .records import Piece, pieces
@@ -86,7 +98,7 @@ def parse_rows(
         DataError: if there is no row, or one breaks the rules.
     """
     if not bodies:
-        raise DataError(f"'{place}' holds no sequence")
+        raise DataError(f"{quoted(place)} holds no sequence")
     rows = _Rows(place, name, reading or Reading())
     rows.add(Piece(0, list(headers), list(bodies), [], b""))
     return rows.finish()
@@ -156,6 +168,17 @@ class _Rows:
                 f"{where(self._place, 1, header)}, the query, has gaps only; the first "
                 "row must be a protein"
             )
+        if self._reading.query is None and not is_protein(body):
+            bad = max(text.translate(TABLE)) >= MARK
+            raise (
+                complain(self._place, 1, header, body, len(text))
+                if bad
+                else DataError(
+                    f"{where(self._place, 1, header)}, the query, has no residue that "
+                    "is known, only X and gaps; the first row must be a protein"
+                )
+            )
+        self._counts[NUCLEOTIDES] += like_nucleotides(body)
         self._query = body.translate(None, BLANKS + b".").removesuffix(b"*")
         lower = len(self._query) - len(text)
         how = self._reading.query_insertions
@@ -215,7 +238,7 @@ class _Rows:
             notes={note: count for note, count in self._counts.items() if count},
         )
         if self._reading.query is not None:
-            row = find_row(found.headers, self._reading.query, f"'{self._place}'")
+            row = find_row(found.headers, self._reading.query, quoted(self._place))
             found = anchor(found, row) if row else found
         elif self._reading.query_insertions == "keep":
             found = widen(found, self._query)

@@ -20,7 +20,16 @@ from mdlm_msa.alphabet import Ids
 
 from .builder import Builder
 from .joining import find_row
-from .letters import BLANKS, MARK, TABLE, bad_byte, where
+from .letters import (
+    BLANKS,
+    MARK,
+    NUCLEOTIDES,
+    TABLE,
+    bad_byte,
+    is_protein,
+    like_nucleotides,
+    where,
+)
 from .opening import family_name, opened
 from .options import Reading
 from .records import pieces
@@ -83,9 +92,15 @@ class AlignedRows:
             raise DataError(
                 f"{where(place, 1, header)}, the query, has no residue in any column"
             )
+        if not is_protein(query) and bad_byte(query, b"~") is None:
+            raise DataError(
+                f"{where(place, 1, header)}, the query, has no residue that is known, "
+                "only X and gaps; it must be a protein"
+            )
         self._reading = reading
         self._rows = Builder(int(self.columns.sum()), reading.max_rows, reading.seed)
         self._counts: Counter[str] = Counter()
+        self._counts[NUCLEOTIDES] += like_nucleotides(query)
         self._inserted = False
         outside = int((~self.columns).sum())
         self._counts["columns without a residue of the query, now insertions"] = (

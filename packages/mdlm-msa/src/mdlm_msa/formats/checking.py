@@ -15,6 +15,7 @@ from mdlm_msa.alphabet import BYTE_OF_ID, GAP, X
 from mdlm_msa.origin import by_model
 
 from .a3m import parse_rows
+from .detect import format_of
 from .handoff import TARGETS
 from .joining import letters_of
 from .opening import BYTE_ORDER_MARK, opened
@@ -83,7 +84,7 @@ def _file(path: Path, target: str, query: str | None) -> Iterator[Finding]:
     if target == "af3" and data.lstrip().startswith(b"{"):
         yield from _af3(data, path, query)
         return
-    if path.name.lower().removesuffix(".gz").endswith(".csv"):
+    if format_of(path) == "csv":
         if target != "boltz":
             yield Finding(
                 "error", "format", f"'{path}' is a table, which only Boltz reads"

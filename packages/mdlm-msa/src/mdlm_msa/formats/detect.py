@@ -66,6 +66,8 @@ def _by_content(path: Path) -> FileFormat:
     line = text.split(b"\n", 1)[0]
     if b"<M>" in line or line.rpartition(b":")[2].strip().isalpha():
         return "msagpt"
+    if b"," in line and b"sequence" in {name.strip() for name in line.split(b",")}:
+        return "csv"
     begin = text[:40].decode(errors="replace")
     raise DataError(
         f"'{path}' begins with {begin!r}, which is none of the known formats "

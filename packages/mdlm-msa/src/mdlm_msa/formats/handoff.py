@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mdlm_core.errors import ConfigError, DataError
 from mdlm_msa.alignment import Alignment
 
 from .joining import letters_of
-from .writing import csv_text, fasta_text, free, put
+from .writing import csv_text, fasta_text, free, not_read, put
 
 TARGETS = ("colabfold", "af3", "boltz", "af2", "protenix")
 """Programs, by the names of commands."""
@@ -126,6 +126,7 @@ def hand_off(
     *,
     counts: bool = False,
     force: bool = False,
+    read: Sequence[Path] = (),
 ) -> list[Path]:
     """Write what a program takes, and return the files.
 
@@ -135,6 +136,7 @@ def hand_off(
         target: one of `TARGETS`.
         counts: see `colabfold_text`.
         force: whether what is there is replaced.
+        read: files that are never replaced: those the alignment is from.
 
     Raises:
         ConfigError: if the program is not known.
@@ -161,6 +163,7 @@ def hand_off(
             f"the program '{target}' is not known; there are {', '.join(TARGETS)}"
         )
     for place in places:
+        not_read(place, read)
         free(place, force)
     for place, data in places.items():
         put(place, data)

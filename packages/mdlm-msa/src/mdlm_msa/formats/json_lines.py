@@ -12,6 +12,7 @@ from mdlm_msa.alignment import Alignment
 
 from .a3m import parse_rows
 from .joining import letters_of
+from .letters import quoted
 from .opening import family_name, opened
 from .options import Reading
 
@@ -44,13 +45,13 @@ def _alignment(
     try:
         entry: Any = json.loads(data)
     except ValueError as error:
-        raise DataError(f"'{place}' is no JSON: {error}") from None
+        raise DataError(f"{quoted(place)} is no JSON: {error}") from None
     if not isinstance(entry, dict):
-        raise DataError(f"'{place}' is no object with query and sequences")
+        raise DataError(f"{quoted(place)} is no object with query and sequences")
     if "sequences" not in entry and {"winner", "chosen"} & entry.keys():
         raise DataError(
-            f"'{place}' is a pair of preferences, not an alignment; it is data for "
-            "mdlm msa align"
+            f"{quoted(place)} is a pair of preferences, not an alignment; it is "
+            "data for mdlm msa align"
         )
     rows = entry.get("sequences", [])
     query = entry.get("query", rows[0] if isinstance(rows, list) and rows else None)
@@ -58,8 +59,8 @@ def _alignment(
         isinstance(rows, list) and all(isinstance(row, str) for row in rows)
     ):
         raise DataError(
-            f"'{place}' needs query, a text, and sequences, a list of texts; it has "
-            f"the keys {', '.join(map(str, entry)) or 'none'}"
+            f"{quoted(place)} needs query, a text, and sequences, a list of texts; it "
+            f"has the keys {', '.join(map(str, entry)) or 'none'}"
         )
     name = str(entry.get("id") or f"{family_name(path)}_{line}")
     given = entry.get("headers")
@@ -86,7 +87,7 @@ def _headers(given: Any, name: str, rows: int, place: str) -> list[str]:
     ):
         found = [" ".join(header.split("\n")) for header in given]
         return found if len(found) == rows + 1 else [name, *found]
-    raise DataError(f"'{place}': headers is not a list of {rows + 1} texts")
+    raise DataError(f"{quoted(place)}: headers is not a list of {rows + 1} texts")
 
 
 def json_line(alignment: Alignment) -> str:

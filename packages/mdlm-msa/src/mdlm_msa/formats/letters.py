@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mdlm_core.errors import DataError
-from mdlm_msa.alphabet import ID_OF_BYTE, X
+from mdlm_msa.alphabet import ID_OF_BYTE, RESIDUES, X
 
 BLANKS = b" \t\r\n\v\f"
 LOWER = bytes(range(ord("a"), ord("z") + 1))
@@ -28,14 +29,43 @@ def _table() -> bytes:
 TABLE = _table()
 """The id of every byte, for ``bytes.translate``."""
 
+NUCLEOTIDES = "letters of the query, all of them nucleotides (is it a protein?)"
+"""The note of a query that looks like DNA or RNA."""
+_BASES = b"ACGTUN"
+_FEWEST_BASES = 8
+"""Letters of a query that must all be bases before it is said: of a protein with the
+usual composition fewer than one in 10^5 is made of them."""
+_PART = re.compile(r"(.*), ((?:record|line|chain) \S+)", re.DOTALL)
+
 ALLOWED = "the 20 residues, X, B, U, Z, O, J, '*', '-', '.' and lower case"
 
 
+def quoted(place: Path | str) -> str:
+    """Return a file in quotes, or ``FILE, line 3`` with the file alone in quotes."""
+    part = _PART.fullmatch(str(place))
+    return f"'{part[1]}', {part[2]}" if part else f"'{place}'"
+
+
 def where(path: Path | str, row: int, header: bytes | str) -> str:
-    """Return how an error names a row."""
+    """Return how an error names a row; `path` as `quoted` takes it."""
     text = header.decode(errors="replace") if isinstance(header, bytes) else header
     text = text if len(text) <= 60 else f"{text[:57]}..."
-    return f"'{path}', row {row} ('{text.strip()}')"
+    return f"{quoted(path)}, row {row} ('{text.strip()}')"
+
+
+def is_protein(query: bytes) -> bool:
+    """Return whether there is a letter in a query that names a residue."""
+    return bool(set(query.upper()) & _NAMED)
+
+
+def like_nucleotides(query: bytes) -> int:
+    """Return the letters of a query if all are those of nucleotides, otherwise 0."""
+    letters = query.upper().translate(None, BLANKS + b"-.~")
+    few = len(letters) < _FEWEST_BASES
+    return 0 if few or letters.translate(None, _BASES) else len(letters)
+
+
+_NAMED = frozenset((RESIDUES + "BZUO").encode())
 
 
 def bad_byte(data: bytes, allowed: bytes = b"") -> tuple[int, int] | None:

@@ -13,12 +13,21 @@ from mdlm_msa.alignment import Alignment
 from .detect import FORMATS, format_of_name
 from .joining import letters_of
 from .json_lines import json_line
+from .opening import plain_name
 from .stockholm import padded, stockholm_text
 from .text import text_line
 
 _LINE_ENDS = {ord("\n"): " ", ord("\r"): " ", 0: " "}
 _NO_INSERTIONS = bytes(set(range(256)) - set(range(ord("a"), ord("z") + 1)))
-_MANY = ("msagpt", "jsonl")
+_NAMELESS = ("msagpt", "csv", "boltz")
+"""Formats without a name for each row."""
+_FASTA = (".fasta", ".fa", ".faa", ".fas", ".afa")
+_OTHERS = {
+    ".json": "--to af3 for AlphaFold 3, or --to jsonl",
+    ".txt": "--to msagpt for lines QUERY<M>ROW<M>ROW",
+}
+"""What a name may mean that says too little."""
+MANY = ("msagpt", "jsonl")
 """Formats of which a file holds several alignments, one per line."""
 
 
@@ -67,10 +76,18 @@ def csv_text(alignment: Alignment) -> bytes:
 
 def left_out(alignment: Alignment, format: str) -> dict[str, int]:
     """Return what a format has no place for, and how much of it there is."""
-    if format != "msagpt" or alignment.letters is None:
-        return {}
-    count = sum(len(row.translate(None, _NO_INSERTIONS)) for row in alignment.letters)
-    return {f"insertions left out, as {format} has none": count} if count else {}
+    found = {}
+    if format == "msagpt" and alignment.letters is not None:
+        rows = alignment.letters
+        count = sum(len(row.translate(None, _NO_INSERTIONS)) for row in rows)
+        found[f"insertions left out, as {format} has none"] = count
+    if format in _NAMELESS:
+        names = sum(
+            header != f"row{number}"
+            for number, header in enumerate(alignment.headers[1:], start=1)
+        )
+        found[f"names of rows left out, as {format} has none"] = names
+    return {what: count for what, count in found.items() if count}
 
 
 def text_of(alignment: Alignment, format: str, wrap: int = 0) -> bytes:
@@ -149,10 +166,10 @@ def write_alignments(
     free(path, force)
     texts: list[bytes] = []
     for alignment in alignments:
-        if texts and chosen not in _MANY:
+        if texts and chosen not in MANY:
             raise UsageError(
                 f"'{path}' would hold several alignments, but {chosen} holds one; "
-                f"name a folder, or a format of several: {', '.join(_MANY)}"
+                f"name a folder, or a format of several: {', '.join(MANY)}"
             )
         texts.append(text_of(alignment, chosen, wrap))
     put(path, b"".join(texts))
@@ -163,9 +180,44 @@ def chosen_format(path: Path, format: str) -> str:
     """Return the format as told, or by the name of the file."""
     if format != "auto":
         return format
-    if path.name.lower().removesuffix(".gz").endswith((".fasta", ".fa", ".afa")):
+    if plain_name(path).endswith(_FASTA):
         return "fasta"
     return format_of_name(path) or "a3m"
+
+
+def asked_format(path: Path, format: str) -> str:
+    """Return the format as told, or by the name, whose ending must then be known.
+
+    Raises:
+        UsageError: if the name ends with something else; without any it is a3m.
+    """
+    ending = Path(plain_name(path)).suffix
+    if format != "auto" or not ending or path.is_dir():
+        return chosen_format(path, format)
+    if format_of_name(path) is None and ending not in _FASTA:
+        how = _OTHERS.get(ending, f"--to with one of {', '.join(FORMATS)}")
+        raise UsageError(
+            f"'{path}' ends with {ending}, which names no format that is written; say "
+            f"which with {how}, or take another ending, such as .a3m"
+        )
+    return chosen_format(path, format)
+
+
+def not_read(path: Path, read: Iterable[Path]) -> None:
+    """Refuse to replace a file that is read, whatever `free` is told.
+
+    Args:
+        path: the file to be written.
+        read: the files that are read.
+
+    Raises:
+        UsageError: if `path` is one of them.
+    """
+    if path.exists() and any(each.exists() and path.samefile(each) for each in read):
+        raise UsageError(
+            f"'{path}' is the file that is read; --force does not replace it: choose "
+            f"another name for what is written"
+        )
 
 
 def free(path: Path, force: bool) -> None:
