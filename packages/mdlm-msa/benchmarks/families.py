@@ -139,13 +139,15 @@ def bits(given: argparse.Namespace) -> None:
     for line in found["lines"]:
         gain = ""
         if line["gain"] is not None:
-            gain = (
-                f"{line['gain']:+.3f} "
-                f"({line['gain_low']:+.3f} to {line['gain_high']:+.3f})"
-            )
+            gain = f"{line['gain']:+.3f}"
+            if line["gain_low"] is not None:
+                gain += f" ({line['gain_low']:+.3f} to {line['gain_high']:+.3f})"
+        ends = "–"
+        if line["low"] is not None:
+            ends = f"{line['low']:.2f} to {line['high']:.2f}"
         print(
             f"| {line['k']} | {line['families']} | {line['law']} | {line['mean']:.3f} "
-            f"| {line['low']:.2f} to {line['high']:.2f} | {gain} |"
+            f"| {ends} | {gain} |"
         )
 
 
@@ -155,9 +157,7 @@ def tune(given: argparse.Namespace) -> None:
     for name, path in files.items():
         if not path.is_file():
             keep(path, tuned(given, name))
-    print(
-        "\n| family | rows | PSSM of all | Potts | model | tuned, k = 0 | k = 4 | k = 16 |"
-    )
+    print("\n| family | rows | PSSM of all | Potts | model | tuned, k = 0 | 4 | 16 |")
     print("|---|---|---|---|---|---|---|---|")
     for name, path in files.items():
         found = json.loads(path.read_text())
