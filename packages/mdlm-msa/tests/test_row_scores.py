@@ -214,11 +214,11 @@ def test_report_says_what_simple_laws_cost() -> None:
     assert card["homologues"]["rows"] == 2
     assert card["homologues"]["bits_per_residue"] == pytest.approx(math.log2(20))
     assert [line["given"] for line in card["rows"]] == [2, 2, 2]
-    assert report.csv().splitlines()[2].startswith("1,row 1,9,2,4.32193,")
+    assert report.csv().splitlines()[2].startswith("2,row 1,9,2,4.32193,")
     places = report.csv(positions=True).splitlines()
-    assert places[0] == "row,name,column,letter,bits,se,alone,entropy"
+    assert places[0] == "row,name,column,letter,bits,se,alone,entropy,hidden"
     assert len(places) == 1 + 10 + 9 + 10
-    assert places[-1].endswith("4.32193,4.32193")
+    assert ",4.32193,4.32193," in places[-1]  # alone, and its entropy
     assert "2 homologues: 4.322" in report.text()
     assert "(the query)" in report.text()
 

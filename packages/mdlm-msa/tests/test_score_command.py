@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from mdlm_core.cli import run
+from mdlm_core.errors import UsageError
+from mdlm_msa.cli import score_answers
 
 from .score_toys import write_run
 
@@ -76,7 +78,7 @@ def test_prompt_is_shown_without_the_row_itself(
     assert "PSSM of the rows shown" in text
     lines = read(out)
     assert len(lines) == 10 + 9 + 10 + 8 + 9
-    assert {line["letter"] for line in lines if line["row"] == "3"} == set("WYVGHIKL")
+    assert {line["letter"] for line in lines if line["row"] == "4"} == set("WYVGHIKL")
     for line in lines:
         assert 0 < float(line["alone"]) < 15
         assert 0 < float(line["entropy"]) < 4.33
@@ -127,6 +129,8 @@ def test_existing_files_are_kept(files: Path, tmp_path: Path) -> None:
         (["query.fasta", "--length", "20"], 2, "allow it with --length 24"),
         (["query.fasta", "--prompt", "other.a3m"], 1, "has V in column 10"),
         (["query.fasta", "--variants", "wrong.csv"], 1, "wrong.csv, line 2: the query"),
+        (["query.fasta", "--variants", "no.csv"], 1, "there is no file 'no.csv'"),
+        (["query.fasta", "--min-coverage", "2"], 2, "--min-coverage is 2.0; it must"),
         (["none.fasta"], 1, "none.fasta"),
     ],
 )
@@ -147,3 +151,64 @@ def test_rows_that_do_not_fit_are_told(
     arguments = ["--prompt", "family.a3m", "--length", "37", "--draws", "2"]
     assert score(files, "query.fasta", *arguments) == 0
     assert "note: 1 of 4 rows of the prompt are shown" in capsys.readouterr().err
+
+
+def test_positions_that_no_draw_hid_are_left_empty(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "places.csv"
+    base = ["family.a3m", "--per-position", "--out", str(out), "--force"]
+    assert score(files, *base, "--draws", "1") == 0
+    said = capsys.readouterr().err
+    lines = read(out)
+    widths = {len(line.split(",")) for line in out.read_text().splitlines()}
+    assert widths == {9}  # as many fields in a line as in the header
+    never = [line for line in lines if line["hidden"] == "0"]
+    assert 0 < len(never) < len(lines)
+    assert f"{len(never)} of {len(lines)} positions were hidden in none" in said
+    assert all(line["bits"] == line["se"] == "" for line in never)
+    assert all(float(line["bits"]) > 0 for line in lines if line not in never)
+    assert score(files, *base, "--draws", "64") == 0
+    assert "were hidden in none" not in capsys.readouterr().err
+    assert all(float(line["bits"]) > 0 for line in read(out))
+
+
+def test_rows_are_shown_as_in_generation(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = tmp_path / "short.a3m"
+    short.write_text(f">q\n{ROWS[0]}\n>a\nA-------K-\n>b\nWCDEFGHIKW\n")
+    base = ["query.fasta", "--prompt", str(short), "--draws", "2", "--json"]
+    assert score(files, *base) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["rows"][0]["given"] == 1
+    assert "never shown to the model: 1 coverage below 0.5" in shown.err
+    assert score(files, *base, "--min-coverage", "0.2") == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["given"] == 2
+
+
+def test_rows_are_chosen_as_in_training(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def seen(*_: object, **settings: object) -> None:
+        asked.append(settings["select"])
+        raise UsageError("enough")
+
+    monkeypatch.setattr("mdlm_msa.scoring.shown.show", seen)
+    assert score(files, "family.a3m", "--prompt", "family.a3m") == 2
+    assert score(files, "family.a3m", "--select", "top") == 2
+    assert asked == ["random", "top"]
+
+
+def test_progress_without_a_terminal_is_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(score_answers, "_EVERY", 0.0)
+    with score_answers._progress(40, "variants in a draw") as done:
+        done(3)
+        done(4)
+    assert capsys.readouterr().err == (
+        "3 of 40 variants in a draw\n7 of 40 variants in a draw\n"
+    )

@@ -178,7 +178,7 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
         read_variants(path, numbering(), column="chang")
     found = read_variants(path, numbering(), column="change", measured="effect_size")
     assert found[0].measured == 1
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="there is no file"):
         read_variants(tmp_path / "none.csv", numbering())
 
 
@@ -201,7 +201,11 @@ def test_scores_are_log_ratios_of_a_law_of_columns() -> None:
     )
     assert quick.score == pytest.approx(exact, abs=1e-4)
     assert quick.se.tolist() == [0] * 4
-    bound = score_variants(model, query, variants, given, **settings)
+    done: list[int] = []
+    bound = score_variants(
+        model, query, variants, given, **settings, batch=2, done=done.append
+    )
+    assert sum(done) == 4 * 8 < 4 * len(done)  # told after each batch, not each draw
     assert bound.score[2] == bound.se[2] == 0
     for score, truth in zip(bound.score, exact, strict=True):
         assert score == pytest.approx(truth, abs=1e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -14,9 +14,9 @@ from mdlm_core.errors import UsageError
 from mdlm_msa.config.data import Selection
 
 from .score_answers import of_rows, of_variants
+from .writing_options import MinCoverage, as_trained, one_of
 
 if TYPE_CHECKING:
-    from mdlm_msa.alignment import Alignment
     from mdlm_msa.scoring.shown import Shown
     from mdlm_msa.scoring.variants import Numbering, Variant
 
@@ -44,12 +44,13 @@ def score(
         int, typer.Option(metavar="K", help="Rows of the prompt, at most.")
     ] = 16,
     select: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="HOW",
-            help="Which of them: random, top, maxmin, weighted or cluster.",
+            help="Which of them: random, top, maxmin, weighted or cluster; as trained.",
         ),
-    ] = "maxmin",
+    ] = None,
+    min_coverage: MinCoverage = None,
     max_similar: Annotated[
         float,
         typer.Option(
@@ -121,11 +122,15 @@ def score(
 
     A row is scored by itself, given the query and the prompt; the query, given the
     prompt. --out writes CSV. Bits per residue are upper bounds with standard errors,
-    given where gaps are, and stand beside those of BLOSUM62 and of a PSSM.
+    given where gaps are, and stand beside those of BLOSUM62 and of a PSSM. Rows count
+    from 1, the query.
     """
-    _one_of("--select", select, get_args(Selection))
-    _one_of("--method", method, _METHODS)
-    _one_of("--gaps", gaps, _GAPS)
+    if select is not None:
+        one_of("--select", select, get_args(Selection))
+    one_of("--method", method, _METHODS)
+    one_of("--gaps", gaps, _GAPS)
+    if min_coverage is not None and not 0 <= min_coverage <= 1:
+        raise UsageError(f"--min-coverage is {min_coverage}; it must be in [0, 1]")
     positions = per_position or uncertainty
     _check(variants, positions, out, force, as_json)
     for name, value, least in (
@@ -141,6 +146,7 @@ def score(
     from mdlm_core.catalog import load_catalog
     from mdlm_core.kernels.noise import Noise
     from mdlm_core.train import load_run
+    from mdlm_msa.formats.letters import NUCLEOTIDES
     from mdlm_msa.formats.reading import read_alignment
     from mdlm_msa.scoring.shown import show
 
@@ -169,17 +175,23 @@ def score(
         catalog=load_catalog(*(imports or ())),
         say=_say,
     )
+    told = {"select": select, "min_coverage": min_coverage}
+    choice: dict[str, Any] = {"select": "random", "min_coverage": 0.5}
+    choice |= as_trained(loaded.config.data.config)
+    choice |= {key: value for key, value in told.items() if value is not None}
     noise = Noise(seed).child("score")
     shown = show(
         alignment,
         shown_from,
         count=prompt_rows,
-        select=select,  # type: ignore[arg-type]
+        **choice,
         max_similar=max_similar,
         length=length or loaded.source.length,
         noise=noise.child("prompt"),
     )
-    _say_shown(shown, shown_from, prompt_rows, select)
+    _say_shown(shown, prompt_rows, choice["select"])
+    if count := alignment.notes.get(NUCLEOTIDES):
+        _say(f"note: {NUCLEOTIDES}: {count}")
     facts = {"model": str(model), "step": loaded.step, "file": str(file), "seed": seed}
     common = {"draws": draws, "noise": noise, "batch": batch}
     if asked is None:
@@ -212,19 +224,16 @@ def _check(
         raise UsageError(f"--out '{out}': there is no folder '{out.parent}'")
 
 
-def _say_shown(shown: Shown, source: Alignment | None, count: int, select: str) -> None:
-    """Say it if fewer rows are shown than were asked for."""
-    wanted = 0 if source is None else min(count, source.depth - 1)
+def _say_shown(shown: Shown, count: int, select: str) -> None:
+    """Say which rows are never shown, and if fewer are than were asked for."""
+    if shown.note:
+        _say(f"note: {shown.note}")
+    wanted = min(count, shown.usable)
     if len(shown.prompt) < wanted and select != "cluster":
         _say(
             f"note: {len(shown.prompt)} of {wanted} rows of the prompt are shown, as "
             f"many as fit on a canvas beside the query and a row; --length allows more"
         )
-
-
-def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"{option} is '{value}'; it must be one of {', '.join(known)}")
 
 
 def _say(text: str) -> None:

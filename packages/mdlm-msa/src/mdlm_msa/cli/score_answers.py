@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from mdlm_msa.alignment import Alignment
     from mdlm_msa.scoring.shown import Shown
     from mdlm_msa.scoring.variants import Numbering, Variant
+
+_EVERY = 10.0
+"""Seconds between lines of progress."""
 
 Answer = tuple[Callable[[], str], Callable[[], str], Callable[[], dict[str, Any]]]
 """The text, the CSV and the JSON of a result."""
@@ -71,6 +75,15 @@ def of_rows(
         alone=alone,
         facts={**facts, "notes": dict(alignment.notes)},
     )
+    if positions:
+        never, scored = report.never_hidden()
+        if never:
+            print(
+                f"note: {never} of {scored} positions were hidden in none of the "
+                f"{common['draws']} draws, so that their bits are not known and left "
+                f"empty; raise --draws",
+                file=sys.stderr,
+            )
     return report.text, lambda: report.csv(positions=positions), report.card
 
 
@@ -93,8 +106,11 @@ def of_variants(
 
     # as a homologue: the query is among what is shown
     given = shown.target(shown.query).given
-    what = "draws" if method == "nelbo" else "positions"
-    with _progress(common["draws"] if method == "nelbo" else 0, what) as done:
+    if method == "nelbo":
+        what, total = "variants in a draw", common["draws"] * len(listed)
+    else:
+        what, total = "positions", len({c for each in listed for c in each.columns})
+    with _progress(total, what) as done:
         effects = score_variants(
             loaded.backbone,
             shown.query,
@@ -114,9 +130,27 @@ def of_variants(
 
 @contextmanager
 def _progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
-    """Show time left on a terminal."""
+    """Show time left on a terminal; elsewhere say every ten seconds how far it is."""
     from tqdm import tqdm
 
-    quiet = not sys.stderr.isatty()
-    with tqdm(total=total or None, unit=unit, disable=quiet, leave=False) as bar:
+    if not sys.stderr.isatty():
+        yield _Lines(total, unit).update
+        return
+    with tqdm(total=total or None, unit=f" {unit}", leave=False) as bar:
         yield bar.update
+
+
+class _Lines:
+    """Progress where a bar would be many lines."""
+
+    def __init__(self, total: int, unit: str) -> None:
+        self.total, self.unit, self.count = total, unit, 0
+        self.said = monotonic()
+
+    def update(self, count: int) -> None:
+        """Count, and say so if ten seconds have passed."""
+        self.count += count
+        if monotonic() - self.said >= _EVERY:
+            self.said = monotonic()
+            line = f"{self.count:,} of {self.total:,} {self.unit}"
+            print(line, file=sys.stderr, flush=True)

@@ -47,7 +47,7 @@ def differences(
     noise: Noise,
     batch: int = 8,
     schedule: Schedule | None = None,
-    done: Callable[[int], object] = lambda draws: None,
+    done: Callable[[int], object] = lambda scored: None,
 ) -> Floats:
     """Return ``(variants, draws)`` bits by which variants are more probable.
 
@@ -60,7 +60,8 @@ def differences(
         noise: the generator of this measurement.
         batch: canvases that go through the model together.
         schedule: the one of training, for a backbone that sees the time.
-        done: told 1 after each draw.
+        done: told how many variants more are done in a draw, after each batch; in all
+            variants times draws.
     """
     model = _Model(backbone, query, given, batch, schedule)
     rows = [variant.applied(query) for variant in variants]
@@ -82,7 +83,7 @@ def differences(
                 ours = wanted.add(row, around, column)
                 changes.append((column, ours, wanted.add(query, around, column)))
             plans.append((changes, wanted.add(row, order[:k])))
-        logs, laws = model.evaluate(wanted)
+        logs, laws = model.evaluate(wanted, _steps(len(rows), done))
         for index, (changes, elsewhere) in enumerate(plans):
             gain = 0.0
             other = logs[elsewhere] - logs[plain]
@@ -91,8 +92,20 @@ def differences(
                 gain += laws[ours][new] - laws[theirs][old]
                 other[column] = 0
             values[index, draw] = (gain + model.count / k * other.sum()) / LN2
-        done(1)
     return values
+
+
+def _steps(total: int, done: Callable[[int], object]) -> Callable[[float], object]:
+    """Return what is told a share in [0, 1], and tells `done` what came of `total`."""
+    before = 0
+
+    def told(share: float) -> None:
+        nonlocal before
+        now = round(share * total)
+        done(now - before)
+        before = now
+
+    return told
 
 
 class _Wanted:
@@ -139,10 +152,13 @@ class _Model:
         """The residues of the query, n."""
         return len(self.columns)
 
-    def evaluate(self, wanted: _Wanted) -> tuple[Floats, Floats]:
+    def evaluate(
+        self, wanted: _Wanted, told: Callable[[float], object]
+    ) -> tuple[Floats, Floats]:
         """Return log p of the query's residue where hidden, and the law at the focus.
 
-        ``(N, L)``, 0 where visible, and ``(N, 20)``; both in nats.
+        ``(N, L)``, 0 where visible, and ``(N, 20)``; both in nats. `told` is told
+        the share that is done after each batch.
         """
         share = (wanted.hidden + self.unknown) / (self.count + self.unknown)
         t = time_at(torch.tensor([share], dtype=torch.float64), self.schedule)
@@ -175,4 +191,5 @@ class _Model:
                 focus = np.array(wanted.focus[first : first + self.batch])
                 at = column == focus[which]
                 laws[first + which[at]] = law[at]
+                told((first + len(rows)) / len(wanted.rows))
         return logs, laws

@@ -92,8 +92,8 @@ def score_variants(
         noise: the generator of this measurement.
         batch: canvases that go through the model together; changes nothing else.
         schedule: the one of training, for a backbone that sees the time.
-        done: told 1 after each draw of "nelbo", and the number of positions after
-            each batch otherwise.
+        done: told how much more is done after each batch: variants in a draw of
+            "nelbo" (variants times draws in all), positions otherwise.
 
     Raises:
         DataError: if there is no variant.

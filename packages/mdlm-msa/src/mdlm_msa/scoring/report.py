@@ -25,7 +25,8 @@ class RowReport:
     alignment: Alignment
     """What was read."""
     rows: np.ndarray
-    """``(K,)`` which of its rows were scored, from 0, the query."""
+    """``(K,)`` which of its rows were scored, from 0, the query; what is written
+    counts from 1."""
     targets: Sequence[Target]
     """``(K,)`` each with what was shown."""
     scores: RowScores
@@ -97,7 +98,7 @@ class RowReport:
         found = self.scores
         return [
             [
-                int(row),
+                int(row) + 1,
                 self.alignment.headers[row],
                 int(found.count[index]),
                 int(found.given[index]),
@@ -109,8 +110,18 @@ class RowReport:
         ]
 
     def csv(self, *, positions: bool = False) -> str:
-        """Return one line a row, or one a scored position."""
+        """Return one line a row, or one a scored position.
+
+        Of a position that no draw hid, bits are empty; without laws given all the
+        rest, so are their fields.
+        """
         return csv_text([_POSITION, *self._positions()] if positions else self._table())
+
+    def never_hidden(self) -> tuple[int, int]:
+        """Return the scored positions that no draw hid, and all scored positions."""
+        scored = ~np.isnan(self.scores.per_position)
+        never = scored & (self.scores.hidden == 0)
+        return int(never.sum()), int(scored.sum())
 
     def _table(self) -> list[Sequence[Any]]:
         return [_ROW, *self._lines()]
@@ -124,12 +135,17 @@ class RowReport:
             letters = decode(ids)
             laws = self.alone[index] if len(self.alone) else None
             for place, column in enumerate(scored):
-                line = [int(row), self.alignment.headers[row], int(column) + 1]
-                line += [letters[column], each[column]]
-                line += [self.scores.per_position_se[index][column]]
-                if laws is not None:
+                times = int(self.scores.hidden[index][column])
+                bits = each[column] if times else None
+                error = self.scores.per_position_se[index][column] if times else None
+                line = [int(row) + 1, self.alignment.headers[row], int(column) + 1]
+                line += [letters[column], bits, error]
+                if laws is None:
+                    line += [None, None]
+                else:
                     law = laws[place]
                     line += [-law[STATE_OF[ids[column]]], entropy(law)]
+                line.append(times)
                 lines.append(line)
         return lines
 
@@ -139,7 +155,7 @@ class RowReport:
         lines = [f"{'row':>6}  {'scored':>6}  {'shown':>5}  bits/{unit:<12}  name"]
         for row, name, count, given, rate, error, _ in self._lines()[:LINES]:
             value = f"{rate:.3f} ± {error:.3f}" if count else "nothing to score"
-            what = "(the query) " if row == 0 else ""
+            what = "(the query) " if row == 1 else ""
             lines.append(
                 f"{row:>6}  {count:>6}  {given:>5}  {value:<17}  {what}{name[:60]}"
             )
@@ -156,7 +172,10 @@ class RowReport:
 
 
 _ROW = ("row", "name", "scored", "given", "bits_per_residue", "se", "bits")
-_POSITION = ("row", "name", "column", "letter", "bits", "se", "alone", "entropy")
+_POSITION = (
+    *("row", "name", "column", "letter", "bits", "se", "alone", "entropy"),
+    "hidden",
+)
 
 
 def entropy(law: Floats) -> float:

@@ -52,6 +52,9 @@ class RowBits:
     per_position_se: Tensor
     """``(B, L)`` float64: its standard error, as if draws were not stratified, which
     errs to the large side; nan for one draw."""
+    hidden: Tensor
+    """``(B, L)`` int64: in how many of the draws each position was hidden; where it
+    is 0 nothing is known of what the position costs."""
     values: Tensor
     """``(K, draws)`` float64: each draw, for differences under common masks."""
 
@@ -102,6 +105,7 @@ def row_bits(
     each = torch.zeros(len(which), draws, dtype=torch.float64, device=number.device)
     positions = torch.zeros(batch.tokens.shape, dtype=torch.float64).to(number.device)
     squares = torch.zeros_like(positions)
+    times = torch.zeros(batch.tokens.shape, dtype=torch.int64).to(number.device)
     slot = torch.full(batch.tokens.shape, -1, device=number.device)
     slot[batch.free] = inverse
     with measuring(backbone):
@@ -120,6 +124,7 @@ def row_bits(
             each[:, index].index_add_(0, slot[hidden.scored], value)
             positions[hidden.scored] += value / draws
             squares[hidden.scored] += value.square() / draws
+            times += hidden.scored
     spread = (squares - positions.square()).clamp(min=0)
     error = (spread / (draws - 1 or torch.nan)).sqrt()
     count = torch.zeros_like(which).index_add_(0, inverse, torch.ones_like(inverse))
@@ -131,6 +136,7 @@ def row_bits(
         count=count,
         per_position=positions,
         per_position_se=error,
+        hidden=times,
         values=each,
     )
 

@@ -65,6 +65,9 @@ class RowScores:
     """``(K, L)`` bits of each position, which sum to `bits`; nan if not scored."""
     per_position_se: Floats
     """``(K, L)`` its standard error; nan if not scored."""
+    hidden: NDArray[np.int64]
+    """``(K, L)`` in how many draws each position was hidden; 0 bits of one that never
+    was say nothing of it."""
     values: Floats
     """``(K, draws)`` bits of the whole row in each draw."""
 
@@ -142,7 +145,7 @@ def score_rows(
     _check(targets)
     keys = range(len(targets)) if ids is None else ids
     device = device_of(backbone)
-    parts, positions, errors = [], [], []
+    parts, positions, errors, hidden = [], [], [], []
     for start in range(0, len(targets), batch):
         group = targets[start : start + batch]
         canvases = _known(
@@ -166,6 +169,7 @@ def score_rows(
         index = (found.canvas + start).cpu().numpy()
         parts.append((index, found))
         positions.append(_at_columns(found.per_position, free, group))
+        hidden.append(_at_columns(found.hidden.double(), free, group))
         errors.append(_at_columns(found.per_position_se, free, group))
         done(len(group))
     scores = {
@@ -184,6 +188,7 @@ def score_rows(
         given=np.array([len(target.given) for target in targets]),
         per_position=np.concatenate(positions) / LN2,
         per_position_se=np.concatenate(errors) / LN2,
+        hidden=np.nan_to_num(np.concatenate(hidden)).astype(np.int64),
         values=scores["values"] / LN2,
     )
 

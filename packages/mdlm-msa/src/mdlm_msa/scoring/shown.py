@@ -14,7 +14,9 @@ from mdlm_core.kernels.noise import Noise
 from mdlm_msa import layout
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import Ids, decode
+from mdlm_msa.config import GenerationConfig
 from mdlm_msa.config.data import Selection
+from mdlm_msa.generation.prompts import Prompts
 
 from .rows import Target
 
@@ -30,6 +32,10 @@ class Shown:
     max_similar: float = 1.0
     """A row is scored without those of the prompt that are as like it as this, or
     more, as a share of equal symbols over all columns; 1 leaves out repetitions."""
+    usable: int = 0
+    """Rows that the prompt was chosen from."""
+    note: str = ""
+    """Which rows are never shown, in words; empty if all may be."""
 
     def target(self, row: Ids, *, is_query: bool = False) -> Target:
         """Return a row with what is shown before it.
@@ -52,12 +58,13 @@ def show(
     count: int,
     select: Selection,
     max_similar: float = 1.0,
+    min_coverage: float = 0.0,
     length: int,
     noise: Noise,
 ) -> Shown:
     """Choose what is shown beside the query of an alignment.
 
-    Rows of the prompt that have no residue, or are the query again, are never shown.
+    Rows that `Prompts` leaves out are never shown, as in generation.
 
     Args:
         alignment: its first row is the query.
@@ -65,6 +72,8 @@ def show(
         count: homologues, at most.
         select: which of them.
         max_similar: see `Shown`.
+        min_coverage: share of the columns in which a row that is shown has a residue,
+            at least.
         length: tokens of a canvas, at most.
         noise: decides where chance does.
 
@@ -87,13 +96,11 @@ def show(
     _check_query(alignment, prompt)
     if prompt.depth == 1:
         return Shown(query, none, max_similar)
-    from mdlm_msa.selection import select_rows
-
-    says = prompt.is_residue.any(1) & (prompt.rows != query).any(1)
-    chosen = select_rows(
-        prompt, min(count, fitting - 2), select, noise, among=np.flatnonzero(says)
-    )
-    return Shown(query, prompt.rows[chosen], max_similar)
+    config = GenerationConfig(select=select, min_coverage=min_coverage)
+    prompts = Prompts(prompt, config)
+    chosen = prompts.choose(min(count, fitting - 2), noise)
+    rows = prompt.rows[chosen]
+    return Shown(query, rows, max_similar, len(prompts), prompts.note)
 
 
 def _check_query(alignment: Alignment, prompt: Alignment) -> None:

@@ -94,6 +94,12 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
         text = data.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"there is no file '{path}'") from None
+    except IsADirectoryError:
+        raise DataError(
+            f"'{path}' is a folder, where a table of variants is read; name a file"
+        ) from None
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"'{path}' cannot be read: {error}") from error
     lines = text.splitlines()
