@@ -477,9 +477,24 @@ def test_divisions_that_cannot_work(settings: dict[str, Any], message: str) -> N
         source_of(many(3), **settings)
 
 
-def test_one_family_is_divided_by_rows() -> None:
-    with pytest.raises(DataError, match="the preset msa/family does"):
-        source_of(many(1))
+def test_one_family_is_divided_by_rows(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(
+        DataError, match=r"--set data\.holdout_rows=0\.1; with --family"
+    ):
+        source_of(many(1), holdout=0.1)
+    with pytest.raises(DataError, match="nothing is held out of family-0"):
+        source_of(many(1), holdout=0.0)
+    assert not caplog.records
+    source = source_of(many(1))
+    held = len(source.families["family-0"].held_out_rows)
+    assert held == 4  # a tenth of 40
+    assert f"only family, so that {held} of its rows are held out" in caplog.text
+    assert "--family" in caplog.text
+    caplog.clear()
+    source = source_of(many(1), holdout_rows=0.3)
+    assert len(source.families["family-0"].held_out_rows) == 12
+    assert not caplog.records  # it was asked for
+    assert [f.whole for f in source_of(many(2)).families.values()].count(True) == 1
     source = source_of(many(1), holdout=0.0, holdout_rows=0.1)
     assert source.size("validation") >= 1
     assert train(source, 2)

@@ -206,7 +206,7 @@ def test_pairs_that_are_long_or_close_are_left_out(tmp_path, caplog):
     assert found.card()["left_out"] == 2
     assert "1 of 4 pairs have more than data.length=32" in caplog.text
     assert "1 of 4 pairs differ by less" in caplog.text
-    with pytest.raises(DataError, match="lower it, or give more pairs"):
+    with pytest.raises(DataError, match="lower it with --set"):
         found.batches("train", size=4, seed=0)
 
 

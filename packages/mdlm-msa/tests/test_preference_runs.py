@@ -225,6 +225,34 @@ def test_pairs_from_the_command_line(reference, tmp_path, capsys, monkeypatch):
         assert other.reward == "plddt"
 
 
+def test_few_pairs_are_said_and_enough_for_tiny(reference, tmp_path, capsys):
+    path, out = tmp_path / "one.a3m", tmp_path / "two.jsonl"
+    write_alignment(relatives(31, 12, seed=0, change=0.7, name="one"), path)
+    made = ["msa", "prefer", str(path), "--per-query", "2", "--out", str(out)]
+    assert command(made) == 0
+    said = capsys.readouterr().out
+    assert "too few for 'mdlm msa align': 1 would be left" in said
+    assert "--model RUN" not in said
+    base = ["msa", "align", "--data", str(out), "--model", str(reference)]
+    base += ["--device", "cpu", "--set", "data.length=512"]
+    assert command([*base, "--out", str(tmp_path / "full"), "--steps", "1"]) == 1
+    assert "is 1 pair to learn from" in capsys.readouterr().err
+    run = ["--out", str(tmp_path / "run"), "--tiny", "--steps", "1"]
+    assert command([*base, *run]) == 0
+    assert "after 1 steps" in capsys.readouterr().out
+
+
+def test_why_there_is_no_pair(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.fa").write_text(">q\nMKVLAMKVLA\n")
+    with pytest.raises(MdlmError, match=r"no query is left.* 8 homologues") as caught:
+        prefer(families=["q.fa"], **OUT)
+    assert "--min-difference" not in str(caught.value)
+    write_alignment(relatives(31, 12, seed=0, change=0.7), tmp_path / "one.a3m")
+    with pytest.raises(MdlmError, match="less than --min-difference 100; lower it"):
+        prefer(families=["one.a3m"], min_difference=100.0, **OUT)
+
+
 OUT = {"out": Path("p.jsonl")}
 TABLE = {"scores": Path("t.csv"), **OUT}
 
@@ -276,6 +304,8 @@ def test_align_from_the_command_line(reference, pairs, tmp_path, capsys):
     assert "add --model RUN" in capsys.readouterr().err
     assert command([*base, "--resume"]) == 2
     assert "add --out RUN" in capsys.readouterr().err
+    assert command([*base, "--resume", "--out", str(tmp_path / "none")]) == 2
+    assert "there is no run in" in capsys.readouterr().err
     loose = [*given[:-1], str(tmp_path / "loose"), "--set", "task.sft=0"]
     wild = ["--set", "train.lr=0.3", "--set", "task.drift=0.01", "--steps", "40"]
     often = ["--set", "train.eval_every=2"]

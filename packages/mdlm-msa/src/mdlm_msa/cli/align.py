@@ -71,9 +71,12 @@ def align(
     where it stopped.
     """
     if resume:
-        if out is None or not (out / "config.yaml").is_file():
+        if out is None:
+            raise UsageError("--resume needs the run folder: add --out RUN")
+        if not (out / "config.yaml").is_file():
             raise UsageError(
-                "--resume needs the folder of a run that was started: add --out RUN"
+                f"there is no run in '{out}' to go on with; leave out --resume to "
+                f"start one there"
             )
         chosen: list[str] = []
         files = [out / "config.yaml", *(configs or [])]
@@ -91,6 +94,8 @@ def align(
             setting("task.reference", str(model.expanduser().resolve())),
             setting("data.path", str(data.expanduser().resolve())),
         ]
+        if tiny:  # a pair or two must do
+            chosen.append(setting("train.batch_size", 1))
         files = list(configs or [])
     chosen += given(
         ("task.objective", objective),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +17,11 @@ from mdlm_msa.config.data import FILTERS
 
 if TYPE_CHECKING:
     from mdlm_msa.preference.making import Candidates, Making, Write
+    from mdlm_msa.preference.pairs import Pair
 
 _LENGTH = 1024
+_BATCH = 4
+"""Pairs of a batch of the preset msa/align."""
 
 
 def prefer(
@@ -162,11 +165,7 @@ def prefer(
     pairs = [pair for group in groups for pair in paired(group, making)]
     if out is not None:
         if not pairs:
-            raise UsageError(
-                f"no pair is left of {len(groups)} queries"
-                + (f" ({len(skipped)} were left out, see above)" if skipped else "")
-                + "; lower --min-difference, or give other families"
-            )
+            raise UsageError(_no_pair(len(groups), len(skipped), making))
         write_pairs(pairs, out, force=force)
     differences = [pair.score_difference or 0.0 for pair in pairs]
     card = {
@@ -177,15 +176,48 @@ def prefer(
         "mean_difference": sum(differences) / len(pairs) if pairs else None,
         "out": None if out is None else str(out),
     }
-    print(json.dumps(card, indent=2) if as_json else _text(card))
+    print(json.dumps(card, indent=2) if as_json else _text(card, _learned(pairs)))
 
 
-def _text(card: dict[str, Any]) -> str:
+def _no_pair(queries: int, skipped: int, making: Making) -> str:
+    """Return why there is no pair, and what can be done."""
+    from mdlm_msa.preference.making import FEWEST
+
+    if not queries:
+        return (
+            f"no query is left: {skipped} of {skipped} families were left out, for the "
+            f"reasons above; give alignments with {FEWEST} homologues or more"
+        )
+    why = f" ({skipped} were left out, see above)" if skipped else ""
+    way = (
+        f"scores differ by less than --min-difference {making.min_difference:g}; lower "
+        f"it, or raise --candidates"
+        if making.min_difference > 0
+        else "no score differs from another; raise --candidates or --rows"
+    )
+    return f"no pair is left of {queries} queries{why}: {way}, or give other families"
+
+
+def _learned(pairs: Sequence[Pair]) -> int:
+    """Return how many of the pairs 'mdlm msa align' would learn from."""
+    from mdlm_msa.config import PairsConfig
+    from mdlm_msa.preference.source import divide
+
+    return len(divide(pairs, PairsConfig())["train"]) if len(pairs) > 1 else 0
+
+
+def _text(card: dict[str, Any], learned: int) -> str:
     lines = [
         f"{card['pairs']} pairs of {card['queries']} queries by '{card['reward']}'"
         + (f", mean difference {card['mean_difference']:.3f}" if card["pairs"] else "")
     ]
-    if card["out"]:
+    if card["out"] and learned < _BATCH:
+        lines.append(
+            f"too few for 'mdlm msa align': {learned} would be left to learn from, as "
+            f"some are held out, and a batch takes {_BATCH}; give more families, or "
+            f"raise --per-query and --candidates"
+        )
+    elif card["out"]:
         lines.append(
             f"next:\n  mdlm msa align --data {card['out']} --model RUN --out RUN2"
         )

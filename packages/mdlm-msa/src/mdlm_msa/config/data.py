@@ -104,8 +104,9 @@ class AlignmentsConfig:
     """Synthetic families, if there is no path."""
     hold_out: tuple[str, ...] = ()
     """Families that are held out whole, by name."""
-    holdout: float = 0.1
-    """Share of families held out whole if `hold_out` names none; 0 holds out none."""
+    holdout: float | None = None
+    """Share of families held out whole if `hold_out` names none; 0 holds out none. By
+    default a tenth; of one family alone a tenth of its rows."""
     holdout_rows: float = 0.0
     """Share of the homologues of every other family held out; they are measured too.
     Rows like them (identity above 0.9, whatever the filter) are not trained on."""
@@ -123,8 +124,10 @@ class AlignmentsConfig:
             f"data.prompt_rows is {self.prompt_rows}; with data.rows={self.rows} it "
             f"must be below {self.rows - 1}, so that a row is left to restore",
         )
-        share("data", self, "holdout", "holdout_rows", "requery")
-        for name in ("min_coverage", "min_identity", "max_identity", "max_gaps"):
+        share("data", self, "holdout_rows", "requery")
+        for name in (
+            *("holdout", "min_coverage", "min_identity", "max_identity", "max_gaps"),
+        ):
             value = getattr(self, name)
             require(
                 value is None or 0 <= value <= 1,

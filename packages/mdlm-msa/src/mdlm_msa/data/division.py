@@ -27,6 +27,9 @@ from .related import related_queries
 APART = 0.9
 """id_pair above which a row is like a held-out one, or like the query; whatever the
 filter keeps, so that numbers on held-out rows mean the same after every filter."""
+HOLDOUT = 0.1
+"""Share of families that are held out, or of the rows of one family alone, if the
+settings do not say."""
 _CHANGED = ("min_coverage", "min_identity", "max_identity", "max_gaps")
 
 
@@ -54,6 +57,9 @@ class Divided:
     related: dict[str, tuple[str, float]] = field(default_factory=dict)
     """Families held out whole whose query is related to one that is learned from: that
     family, and the share of words; see `related_queries`."""
+    alone: tuple[str, int] | None = None
+    """The one family there is, and how many of its rows are held out, if it was left
+    to us what is held out."""
 
 
 def divide(
@@ -88,7 +94,9 @@ def divide(
             done.families[name] = Family.of(kept, contacts=known)
     if not done.families:
         raise DataError(_nothing_left(done, config))
-    whole = _whole(done.families, config)
+    alone = len(done.families) == 1 and config.holdout is None and not config.hold_out
+    share = config.holdout_rows or (HOLDOUT if alone else 0.0)
+    whole = set() if alone else _whole(done.families, config)
     for name, family in done.families.items():
         if name in whole:
             done.families[name] = replace(
@@ -97,12 +105,15 @@ def divide(
         else:
             done.families[name], lost = hold_out_rows(
                 family,
-                config.holdout_rows,
+                share,
                 APART,
                 Noise(config.seed).child("msa", "held-out rows", name),
             )
             done.too_close += lost
     _check(done, config)
+    if alone and not config.holdout_rows:
+        (family,) = done.families.values()
+        done.alone = family.name, len(family.held_out_rows)
     done.related = related_queries(done.families)
     return done
 
@@ -174,8 +185,8 @@ def _whole(families: Mapping[str, Family], config: AlignmentsConfig) -> set[str]
                     f"{len(families)} that were read{hint}"
                 )
         chosen = set(config.hold_out)
-    elif config.holdout:
-        count = max(1, round(config.holdout * len(families)))
+    elif share := HOLDOUT if config.holdout is None else config.holdout:
+        count = max(1, round(share * len(families)))
         noise = Noise(config.seed).child("msa", "held-out families")
         ranked = sorted(families, key=lambda name: noise.child(name).integer())
         chosen = set(ranked[:count])
@@ -195,14 +206,18 @@ def _check(done: Divided, config: AlignmentsConfig) -> None:
         names = _some(list(done.families))
         raise DataError(
             f"all families are held out ({names}), and none is left to learn from; "
-            f"give more families, or set data.holdout=0 data.holdout_rows=0.1, which "
-            f"holds out rows instead (the preset msa/family does)"
+            f"give more families, or hold out rows instead with --set data.holdout=0 "
+            f"--set data.holdout_rows=0.1; with --family and one alignment, 'mdlm msa "
+            f"train' does so and learns a model of it alone"
         )
     if not any(len(family.held_out_rows) for family in families):
+        settings = f"data.holdout_rows={config.holdout_rows}"
+        if config.holdout is not None:
+            settings = f"data.holdout={config.holdout}, {settings}"
         raise DataError(
             f"nothing is held out of {_some(list(done.families))}, so that nothing "
-            f"could be measured: data.holdout={config.holdout}, data.holdout_rows="
-            f"{config.holdout_rows}; raise one of them, or give more homologues"
+            f"could be measured: {settings}; raise them with --set, or give more "
+            f"homologues that are unlike the query and each other"
         )
 
 

@@ -73,11 +73,22 @@ class MSASource:
     ) -> MSASource:
         """Filter and divide alignments; see `division.divide`.
 
-        The first process says which held-out families are related to others.
+        The first process says which held-out families are related to others, and if
+        rows are held out since there is one family alone.
         """
         divided = divide(alignments, config, contacts)
-        if divided.related and os.environ.get("RANK", "0") == "0":
-            _LOG.warning("%s", _related_line(divided.related))
+        if os.environ.get("RANK", "0") == "0":
+            if divided.related:
+                _LOG.warning("%s", _related_line(divided.related))
+            if divided.alone:
+                name, rows = divided.alone
+                _LOG.warning(
+                    "'%s' is the only family, so that %d of its rows are held out "
+                    "instead of a family; --family also gives each of its columns a "
+                    "prior of its own",
+                    name,
+                    rows,
+                )
         return cls(divided, config)
 
     def size(self, split: str) -> int:

@@ -86,8 +86,9 @@ class PairSource:
         count = len(self._sides[split])
         if split == "train" and count < size:
             raise DataError(
-                f"there are {count} pairs to learn from, and train.batch_size={size} "
-                f"asks for more in one batch; lower it, or give more pairs"
+                f"there {'is 1 pair' if count == 1 else f'are {count} pairs'} to learn "
+                f"from, and train.batch_size={size} asks for more in one batch; lower "
+                f"it with --set train.batch_size={count}, or give more pairs"
             )
         return self._numbered(split, size, seed, start, rank, world)
 
