@@ -1,5 +1,7 @@
 """Generated rows beside baselines: each baseline is found out, and nature is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -178,9 +180,21 @@ def test_too_little_to_tell_is_said(family):
     assert says.better is None
     assert "10 homologues" in says.reasons[0]
     assert list(shallow.lines) == [GENERATED]
-    few = judged(family, natural[:7])[1]
-    assert few.better is None
-    assert "there are 7 rows" in few.reasons[0]
+    draw = np.random.default_rng(0)
+    worse = draw.integers(0, 20, (7, len(query))).astype(np.uint8)
+    for rows in (natural[:7], worse):
+        few = judged(family, rows)[1]
+        assert few.better is None
+        assert "there are 7 rows" in few.reasons[0]
+
+
+def test_a_difference_that_is_not_seen_is_none(family):
+    """Columns as far from the reference as those of mutated queries: pairs decide."""
+    found = judged(family, generators.sample_pssm(family[1][:200], 100, Noise(1)))[0]
+    rows, mutated = found.lines[GENERATED], found.lines[MUTATION]
+    for more, words in ((0.0049, "is needed"), (0.0051, "further from")):
+        lines = {**found.lines, GENERATED: replace(rows, js=mutated.js + more)}
+        assert words in verdict(replace(found, lines=lines)).reasons[0]
 
 
 def test_the_same_noise_gives_the_same_numbers(family):

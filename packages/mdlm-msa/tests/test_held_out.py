@@ -239,6 +239,16 @@ def test_lines_over_families():
     assert made_table().as_dict()["families"][0]["residues"] == 40
 
 
+def test_one_family_has_no_interval():
+    table = made_table()
+    costs = tuple(cost for cost in table.costs if cost.family == "f0")
+    alone = HeldOutTable(costs=costs, left_out={}, seed=0)
+    for line in alone.lines():
+        assert (line.low, line.high, line.gain_low, line.gain_high) == (None,) * 4
+    text = next(line for line in alone.text().splitlines() if PSSM in line)
+    assert text.split()[-3:] == ["–", "+0.100", "(–)"]
+
+
 def test_only_families_with_k_rows_are_compared():
     table = made_table()
     kept = tuple(

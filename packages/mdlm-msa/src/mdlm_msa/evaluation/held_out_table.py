@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mdlm_core.kernels.noise import Noise
 from mdlm_msa.laws import Array
@@ -47,14 +48,15 @@ class Line:
     mean: float
     """Bits per residue, the mean over families."""
     median: float
-    low: float
-    high: float
-    """The mean's 95 % interval over a resampling of families (percentile bootstrap)."""
+    low: float | None
+    high: float | None
+    """The mean's 95 % interval over a resampling of families (percentile bootstrap);
+    None for one family, which says nothing about others."""
     gain: float | None
     """Mean of (this law - the model), in bits; None if no model was measured."""
     gain_low: float | None
     gain_high: float | None
-    """Its 95 % interval: above 0, the model is better."""
+    """Its 95 % interval, None as `low` is: above 0, the model is better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +96,11 @@ class HeldOutTable:
             model = table.get(MODEL)
             for law, values in table.items():
                 bits = np.array([values[name] for name in names])
-                low, high = np.percentile(bits[draws].mean(1), (2.5, 97.5))
+                low, high = _interval(bits, draws)
                 gain: tuple[float | None, ...] = (None, None, None)
                 if model is not None and law != MODEL:
                     less = bits - np.array([model[name] for name in names])
-                    ends = np.percentile(less[draws].mean(1), (2.5, 97.5))
-                    gain = (float(less.mean()), float(ends[0]), float(ends[1]))
+                    gain = (float(less.mean()), *_interval(less, draws))
                 found.append(
                     Line(
                         law=law,
@@ -107,8 +108,8 @@ class HeldOutTable:
                         families=len(names),
                         mean=float(bits.mean()),
                         median=float(np.median(bits)),
-                        low=float(low),
-                        high=float(high),
+                        low=low,
+                        high=high,
                         gain=gain[0],
                         gain_low=gain[1],
                         gain_high=gain[2],
@@ -144,12 +145,27 @@ class HeldOutTable:
             gain = ""
             if line.gain is not None:
                 gain = (
-                    f"{line.gain:+.3f} ({line.gain_low:+.3f} to {line.gain_high:+.3f})"
+                    f"{line.gain:+.3f} ({_ends(line.gain_low, line.gain_high, '+.3f')})"
                 )
-            ends = f"{line.low:.3f} to {line.high:.3f}"
+            ends = _ends(line.low, line.high, ".3f")
             shown.append(
                 f"{line.k:>3}  {line.families:>8}  {line.law:<20}  {line.mean:5.3f}  "
-                f"{line.median:6.3f}  {ends}  {gain}".rstrip()
+                f"{line.median:6.3f}  {ends:>14}  {gain}".rstrip()
             )
         shown += [f"left out: {name}: {why}" for name, why in self.left_out.items()]
         return "\n".join(shown)
+
+
+def _interval(values: Array, draws: NDArray[np.int64]) -> tuple[float | None, ...]:
+    """Return the ends of the 95 % interval of a mean; None for a single value."""
+    if len(values) < 2:
+        return (None, None)
+    low, high = np.percentile(values[draws].mean(1), (2.5, 97.5))
+    return (float(low), float(high))
+
+
+def _ends(low: float | None, high: float | None, digits: str) -> str:
+    """Return an interval in words, a dash if there is none."""
+    if low is None or high is None:
+        return "–"
+    return f"{low:{digits}} to {high:{digits}}"

@@ -156,9 +156,10 @@ def render(
     """
     verdict = found.verdict
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict.reasons)
+    words = verdict.words[:1].upper() + verdict.words[1:]
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f'<div class="verdict"><b>{escape(verdict.words.capitalize())}</b>'
+        f'<div class="verdict"><b>{escape(words)}</b>'
         f'<ul>{reasons}</ul><span class="note">The rule: {escape(verdict.rule)}.</span>'
         f"</div>",
         "<h2>Beside rows that need no model</h2>",

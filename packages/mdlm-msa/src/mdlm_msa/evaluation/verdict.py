@@ -16,14 +16,17 @@ MARGIN = 0.05
 ERRORS = 3.0
 """Standard deviations of the PSSM's draws that they must be above it, at least."""
 ROWS = 8
-"""Rows below which pairs of columns say nothing."""
+"""Rows below which columns and pairs of them say nothing; copies are copies."""
+NEARER = 0.005
+"""Bits by which columns may be further from the reference than mutated queries."""
 COPIES = 0.2
 """Share of copies from which on rows count as copied."""
 RULE = (
     f"pair r (gaps aside) above that of a PSSM by {MARGIN} and by {ERRORS:g} standard "
-    f"deviations of its draws; columns nearer to the reference than mutated queries; "
-    f"fewer than {COPIES:.0%} copies of other rows, the query, known rows or, beyond "
-    f"natural rows, the reference"
+    f"deviations of its draws; columns not further from the reference (by {NEARER} "
+    f"bits) than those of mutated queries; at least {ROWS} rows; fewer than "
+    f"{COPIES:.0%} copies of other rows, the query, known rows or, beyond natural "
+    f"rows, the reference"
 )
 
 NO_BETTER = "this augmentation looks no better than a PSSM"
@@ -73,19 +76,18 @@ def verdict(comparison: Comparison) -> Verdict:
         )
     if reasons:
         return _no(reasons, COPIED)
-    if rows.js > lines[MUTATION].js:
-        reasons.append(
-            f"their columns are further from the reference (JS {rows.js:.3f} bits) "
-            f"than those of mutated queries ({lines[MUTATION].js:.3f})"
-        )
-    if reasons:
-        return _no(reasons)
     if comparison.count < ROWS:
         return Verdict(
             better=None,
             words=UNTOLD,
             reasons=(f"there are {comparison.count} rows, and {ROWS} are needed",),
         )
+    if rows.js > lines[MUTATION].js + NEARER:
+        further = (
+            f"their columns are further from the reference (JS {rows.js:.3f} bits) "
+            f"than those of mutated queries ({lines[MUTATION].js:.3f})"
+        )
+        return _no([further])
     draws = np.array(comparison.pssm_r)
     needed = draws.mean() + max(MARGIN, ERRORS * draws.std(ddof=1))
     natural = lines[NATURAL].residue_r
