@@ -113,7 +113,7 @@ def test_the_report_is_whole(files, tmp_path, monkeypatch):
     assert not page.open
     assert page.seen.count("img") == 3
     assert all(source.startswith("data:image/svg+xml") for source in page.sources)
-    assert "no better than a pssm" in text
+    assert "<b>This augmentation looks no better than a PSSM</b>" in text
     again = (files["pssm"], "--reference", files["reference"], "--out", out)
     assert "has a report already" in str(call(*again, fails=True))
     monkeypatch.setattr(figures, "available", lambda: False)
@@ -143,6 +143,7 @@ def test_a_model_is_measured_on_the_reference(files, tmp_path):
         line["law"] for line in lines
     }
     assert "too good" in result.stderr
+    assert all(line["low"] is None for line in lines)  # of one family
 
 
 def test_rows_without_provenance_are_all_generated(files):
@@ -193,6 +194,26 @@ def test_rows_on_record_are_those_shown(files, tmp_path):
     record(new, files["rows"][1], [])
     error = call(new, "--reference", files["reference"], fails=True)
     assert "new.a3m.json" in str(error)
+
+
+def test_an_older_record_asks_for_the_prompt(files, tmp_path):
+    new = tmp_path / "new.a3m"
+    new.write_text(files["pssm"].read_text())
+    old = {"format": 1, "model": {}, "shown": [{"canvas": 0, "rows": []}]}
+    place = tmp_path / "new.a3m.json"
+    place.write_text(json.dumps(old))
+    error = str(call(new, "--reference", files["reference"], fails=True))
+    assert "older record (format 1)" in error
+    assert "give --prompt" in error
+    result = call(
+        *(new, "--reference", files["reference"], "--prompt", files["natural"]),
+        "--json",
+    )
+    assert json.loads(result.stdout)["facts"]["rows shown to the model"] == 60
+    assert "older record" in result.stderr
+    place.write_text(json.dumps({**old, "format": 99, "prompt": [3]}))
+    error = call(new, "--reference", files["reference"], fails=True)
+    assert "newer version" in str(error)
 
 
 def test_what_was_generated_is_evaluated_without_its_prompt(files, tmp_path):

@@ -120,6 +120,8 @@ def test_a_column_without_a_residue_of_the_query_cannot_be_frozen():
 
 
 def test_columns_and_letters_are_read():
+    with pytest.raises(UsageError, match="rows go from 1 to 4"):
+        parse_columns("9", 4, what="x", unit="row")
     assert parse_columns("2-3, 5", 6, what="x").nonzero()[0].tolist() == [1, 2, 4]
     assert not parse_columns("", 6, what="x").any()
     assert parse_allowed("12=ag, 40=-ST") == {12: "AG", 40: "-ST"}
@@ -362,9 +364,28 @@ def test_a_budget_that_ends_says_so_and_keeps_what_was_accepted():
     assert found.alignment.depth == len(found.rows) + 1
     assert found.drawn == 12
     assert "raise tries (2)" in str(caught.value)
+    assert len(found.reached) == 12
+    inside = [share for share in found.reached if 0.1 <= share <= 0.2]
+    assert len(inside) == len(found.rows)
+    low, high = min(found.reached), max(found.reached)
+    assert f"{low:.2f} to {high:.2f} (median" in str(caught.value)
     with pytest.raises(BudgetError, match="0 of 6") as caught:
         write(identity=(0.99, 1.0), tries=1)
     assert caught.value.generated.rows == ()
+
+
+def test_fewer_rows_than_asked_for_are_said():
+    found = write(prompt=16, tokens=130)  # room for 5 rows, 5 may be shown
+    assert found.plan.shown < 5
+    said = f"{found.plan.shown} rows of the input are shown at once, and not 5"
+    assert any(said in note for note in found.notes)
+    for prompt in (0, 1):
+        assert not any("shown at once" in n for n in write(prompt=prompt).notes)
+
+
+def test_a_query_without_a_residue_is_refused():
+    with pytest.raises(UsageError, match="no residue that is known"):
+        write("XXXXXXXXXX")
 
 
 def test_repetitions_are_noted():

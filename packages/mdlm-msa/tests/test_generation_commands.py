@@ -109,6 +109,60 @@ def test_several_queries_give_what_each_gives_alone(run, query, msa, tmp_path):
     assert alone.read_text() == (folder / "toy.a3m").read_text()
 
 
+def test_no_input_is_replaced(run, query, msa, tmp_path):
+    before = {path: path.read_text() for path in (query, msa)}
+    link = tmp_path / "link.a3m"
+    link.symlink_to(msa)
+    for words in (
+        ("generate", msa, "--out", msa),
+        ("generate", tmp_path / "t*.a3m", "--out", msa),
+        ("generate", query, "--msa-prompt", msa, "--out", msa),
+        ("generate", msa, "--out", link),
+        ("inpaint", msa, "--out", msa),
+        ("choose", msa, "--rows", 1, "--out", msa),
+    ):
+        model = () if words[0] == "choose" else ("--model", run)
+        error = call(*words, *model, "--force", fails=True)
+        assert "the file that is read" in str(error)
+    assert {path: path.read_text() for path in before} == before
+
+
+def test_what_needs_no_model_is_said_without_one(query, msa, tmp_path):
+    gone, out = tmp_path / "gone", tmp_path / "out.a3m"
+    for words, said in (
+        (("generate", query, "--freeze", "99"), "columns go from 1 to 20"),
+        (("generate", query, "--allowed", "1=J"), "column 1 have 'J'"),
+        (("generate", query, "--identity", "2"), "band in [0, 1]"),
+        (("inpaint", msa, "--rows", 900), "rows go from 1 to 6"),
+        (("inpaint", msa, "--rows", 1), "it is the query"),
+        (("inpaint", msa, "--what", "columns", "--columns", 99), "from 1 to 20"),
+        (("inpaint", msa, "--what", "columns"), "needs --columns"),
+        (("inpaint", msa, "--allowed", "1=J"), "column 1 have 'J'"),
+    ):
+        error = call(*words, "--model", gone, "--out", out, fails=True)
+        assert said in str(error)
+
+
+def test_many_queries_have_files_of_the_format(run, tmp_path):
+    several, folder = tmp_path / "rows.fasta", tmp_path / "many"
+    several.write_text(f">a\n{QUERY}\n>b\n{QUERY[::-1]}\n")
+    said = call(
+        "generate", several, "--model", run, "--rows", 1, "--out", folder, "--format",
+        "jsonl", *FAST,
+    )  # fmt: skip
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["a.jsonl", "a.jsonl.json", "b.jsonl", "b.jsonl.json"]
+    assert "2 queries read" in said.stderr
+    assert "--msa-prompt" in said.stderr
+    assert f"record in {folder / 'a.jsonl.json'}" in said.stderr
+    several.write_text(f">a\n{QUERY}\n>b\n{QUERY}MK\n")
+    said = call(
+        "generate", several, "--model", run, "--rows", 1, "--out", folder, *FAST
+    )
+    assert "2 queries read" in said.stderr
+    assert "--msa-prompt" not in said.stderr
+
+
 def test_names_of_queries_are_no_paths(run, tmp_path):
     folder = tmp_path / "in" / "many"
     folder.mkdir(parents=True)
@@ -212,6 +266,16 @@ def test_subfamilies_get_files_of_their_own(run, tmp_path):
     assert "'two' has 2 subfamilies, and --cluster is 3" in said.stderr
     for name in ("out.1.a3m", "out.2.a3m"):
         assert read_alignment(tmp_path / name).depth == 3
+    for out, format, names in (
+        ("cl", "auto", ["cl.1.a3m"]),
+        ("cl.v2", "msagpt", ["cl.v2.1.txt"]),
+        ("cl.fasta.gz", "auto", ["cl.1.fasta.gz"]),
+    ):
+        call(
+            "generate", path, "--model", run, "--rows", 1, "--cluster", 1, "--out",
+            tmp_path / "parts" / out, "--format", format, *FAST,
+        )  # fmt: skip
+        assert all((tmp_path / "parts" / name).is_file() for name in names)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +287,10 @@ def test_subfamilies_get_files_of_their_own(run, tmp_path):
         (("--identity", "high"), "band of shares"),
         (("--identity", "0.6-0.4"), r"band in \[0, 1\]"),
         (("--choose", "99"), "at most --rows"),
+        (("--choose", "-1"), "--choose is -1; it must be at least 0"),
+        (("--rows", "0"), "--rows is 0; it must be at least 1"),
+        (("--rows", "-3"), "--rows is -3; it must be at least 1"),
+        (("--format", "pdb"), "--format is 'pdb'"),
         (("--allowed", "x"), "COLUMN=LETTERS"),
         (("--set", "train.lr=1"), "only the sampler"),
         (("--sampler", "dpm"), "no sampler 'dpm'"),

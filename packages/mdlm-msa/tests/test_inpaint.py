@@ -29,9 +29,9 @@ from mdlm_msa.generation.provenance import (
     marked,
     marked_inpainted,
     record,
-    recorded_prompt,
     write_record,
 )
+from mdlm_msa.generation.recorded import recorded_prompt
 from mdlm_msa.generation.subfamilies import subfamilies
 from mdlm_msa.generation.summary import describe, measure
 from mdlm_msa.weights import neff
@@ -414,6 +414,10 @@ def test_prompt_text_is_read():
         read_prompt("MKTA<M>MKT")
     with pytest.raises(UsageError, match="query is empty"):
         read_prompt("<M>MK")
+    lower = read_prompt("mkTA<m>mk-a")
+    assert [decode(row) for row in lower.rows] == ["MKTA", "MK-A"]
+    assert lower.notes == {"letters of lower case read as upper case": 5}
+    assert any("nucleotides" in note for note in read_prompt("ACGTUACGU").notes)
     with pytest.raises(DataError, match="'J'"):
         read_prompt("MKJ")
 

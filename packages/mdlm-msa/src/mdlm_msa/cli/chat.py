@@ -12,7 +12,7 @@ from mdlm_core.cli.options import Device, Imports, Sets
 from mdlm_core.errors import MdlmError, UsageError
 
 from . import writing_options as options
-from .writing_options import say
+from .writing_options import at_least, say
 
 if TYPE_CHECKING:
     from mdlm_msa.alignment import Alignment
@@ -77,6 +77,8 @@ def chat(
     """
     if rows is not None and max_gen_length is not None:
         raise UsageError("--rows and --max-gen-length say the same; give one of them")
+    at_least(0, length=length)
+    at_least(1, rows=1 if rows is None else rows)
     opened = options.open_model(
         model,
         {
@@ -134,11 +136,6 @@ def chat(
         except MdlmError as error:
             say(f"error: {error}")
             continue
-        if found.plan.shown < prompt.depth - 1:
-            say(
-                f"note: {found.plan.shown} of the {prompt.depth - 1} rows after the "
-                f"query were shown, as there was no room for more or they say nothing"
-            )
         for note in found.notes:
             say(f"note: {note}")
         print("<M>".join(decode(row) for row in found.alignment.rows), flush=True)

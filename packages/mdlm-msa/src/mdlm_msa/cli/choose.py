@@ -61,10 +61,11 @@ def choose(
     import numpy as np
 
     from mdlm_msa.formats.reading import read_alignment
-    from mdlm_msa.formats.writing import free, write_alignment
+    from mdlm_msa.formats.writing import free, not_read, write_alignment
     from mdlm_msa.generation.choose import best, diverse, read_scores
     from mdlm_msa.generation.provenance import cost_of
 
+    not_read(out, [file, *([scores] if scores else [])])
     free(out, force)
     found = read_alignment(file, keep_letters=True)
     headers = found.headers[1:]

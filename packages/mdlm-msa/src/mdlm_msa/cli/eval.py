@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mdlm_core.cli.options import Device, Imports, Json
-from mdlm_core.errors import UsageError
+from mdlm_core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mdlm_msa.alignment import Alignment
     from mdlm_msa.data.family import Family
     from mdlm_msa.evaluation.held_out import HeldOutTable
 
@@ -110,10 +111,10 @@ def evaluate(
     from mdlm_msa.evaluation.contacts_mf import read_structure
     from mdlm_msa.evaluation.evaluating import evaluate as measure
     from mdlm_msa.formats.reading import read_alignment
-    from mdlm_msa.generation.provenance import recorded_prompt, sidecar
+    from mdlm_msa.generation.recorded import sidecar
 
     new = read_alignment(generated).canonical()
-    recorded = recorded_prompt(generated)
+    recorded = _recorded(generated, prompt)
     if recorded is None and prompt is None:
         _say(
             f"warning: there is no record {sidecar(generated).name} of the rows that "
@@ -148,6 +149,19 @@ def evaluate(
         _say(f"report: {written.page}")
         if written.note:
             _say(written.note)
+
+
+def _recorded(generated: Path, prompt: Path | None) -> Alignment | None:
+    """Return the rows shown by the record; with --prompt one may be unreadable."""
+    from mdlm_msa.generation.recorded import recorded_prompt
+
+    try:
+        return recorded_prompt(generated)
+    except DataError as error:
+        if prompt is None:
+            raise
+        _say(f"note: {error}, as is done here; the record is not used")
+        return None
 
 
 def _facts(

@@ -11,16 +11,18 @@ import typer
 
 from mdlm_core.cli.options import Device, Imports, Json, Sets
 from mdlm_core.errors import MdlmError, UsageError
+from mdlm_msa.config import GenerationConfig
 from mdlm_msa.config.data import Selection
 
 from . import writing_options as options
-from .writing_options import band_of, one_of, say
+from .writing_options import at_least, band_of, one_of, say
 
 if TYPE_CHECKING:
     from mdlm_msa.alignment import Alignment
     from mdlm_msa.generation.generate import Generated
 
 _GAPS = ("free", "none", "template")
+_ENDINGS = {"auto": ".a3m", "stockholm": ".sto", "msagpt": ".txt"}
 
 
 def generate(
@@ -145,41 +147,45 @@ def generate(
     one_of("--gaps", gaps, _GAPS)
     if no_gap and gaps == "template":
         raise UsageError("--no-gap and --gaps template contradict; take one away")
-    if choose > rows or choose < 0 or cluster < 0:
-        raise UsageError(
-            f"--choose is {choose} and --cluster {cluster}; they must be 0 or more, "
-            f"and --choose at most --rows ({rows})"
-        )
+    at_least(1, rows=rows, tries=tries, batch=batch)
+    at_least(0, choose=choose, cluster=cluster, prompt=prompt, draws=draws)
+    at_least(0, together=together, length=length, window=window)
+    if choose > rows:
+        raise UsageError(f"--choose is {choose}; it must be at most --rows ({rows})")
     if choose and not draws:
         raise UsageError("--choose needs likelihoods; set --draws to 1 or more")
 
-    from mdlm_msa.generation.demands import parse_allowed
-    from mdlm_msa.generation.generate import BudgetError
-    from mdlm_msa.generation.generate import generate as write
-    from mdlm_msa.generation.stream import CanvasView
+    from mdlm_msa.formats.detect import FORMATS
+    from mdlm_msa.generation.demands import demands, parse_allowed
 
-    jobs = _jobs(query, msa_prompt, cluster, out, force)
+    one_of("--format", format, ("auto", *FORMATS))
+    settings = {
+        "rows": rows,
+        "together": together,
+        "length": length,
+        "seed": seed,
+        "batch": batch,
+        "prompt": prompt,
+        "select": select,
+        "min_coverage": min_coverage,
+        "gaps": "none" if no_gap else gaps,
+        "allow_x": allow_x,
+        "freeze": freeze,
+        "allowed": parse_allowed(allowed),
+        "identity": band_of(identity) if identity else (0.0, 1.0),
+        "max_similar": max_similar,
+        "tries": tries,
+        "window": window,
+        "draws": draws,
+    }
+    given = {key: value for key, value in settings.items() if value is not None}
+    asked = GenerationConfig(**given)  # type: ignore[arg-type]
+    jobs = _jobs(query, msa_prompt, cluster, out, format, force)
+    if len(jobs) == 1:
+        demands(jobs[0][1].canonical().rows[0], asked)
     opened = options.open_model(
         model,
-        {
-            "rows": rows,
-            "together": together,
-            "length": length,
-            "seed": seed,
-            "batch": batch,
-            "prompt": prompt,
-            "select": select,
-            "min_coverage": min_coverage,
-            "gaps": "none" if no_gap else gaps,
-            "allow_x": allow_x,
-            "freeze": freeze,
-            "allowed": parse_allowed(allowed),
-            "identity": band_of(identity) if identity else (0.0, 1.0),
-            "max_similar": max_similar,
-            "tries": tries,
-            "window": window,
-            "draws": draws,
-        },
+        settings,
         sampler={
             "name": sampler,
             "steps": steps,
@@ -193,7 +199,10 @@ def generate(
         checkpoint=checkpoint,
         weights=weights,
     )
+    from mdlm_msa.generation.generate import BudgetError
+    from mdlm_msa.generation.generate import generate as write
     from mdlm_msa.generation.provenance import Model
+    from mdlm_msa.generation.stream import CanvasView
 
     card = Model.of(opened.loaded)
     records, failures = [], []
@@ -241,16 +250,36 @@ def generate(
 
 
 def _jobs(
-    places: list[str], prompt: Path | None, cluster: int, out: Path, force: bool
+    places: list[str],
+    prompt: Path | None,
+    cluster: int,
+    out: Path,
+    format: str,
+    force: bool,
 ) -> list[tuple[Path, Alignment]]:
     """Return each query with the file that its rows go to; nothing is written yet."""
     from mdlm_msa.formats.handoff import file_name
     from mdlm_msa.formats.reading import read_alignment
-    from mdlm_msa.formats.writing import free
-    from mdlm_msa.generation.provenance import sidecar
-    from mdlm_msa.generation.queries import read_queries, with_prompt
+    from mdlm_msa.formats.writing import free, not_read
+    from mdlm_msa.generation.queries import (
+        equal_lengths,
+        input_files,
+        read_queries,
+        with_prompt,
+    )
+    from mdlm_msa.generation.recorded import sidecar
 
     queries = list(read_queries(places, keep_letters=True))
+    if len(queries) > 1:
+        say(
+            f"note: {len(queries)} queries read, each for a file of its own"
+            + (
+                "; if they are the rows of one alignment, give their first with "
+                "--msa-prompt, or call the file .a3m"
+                if equal_lengths(queries, places)
+                else ""
+            )
+        )
     if prompt is not None:
         if len(queries) > 1:
             raise UsageError(
@@ -265,20 +294,26 @@ def _jobs(
                 f"--out '{out}' is a file, and there are {len(queries)} queries; name "
                 f"a folder"
             )
-        jobs = [(out / f"{file_name(query.name)}.a3m", query) for query in queries]
+        end = _ENDINGS.get(format, f".{format}")
+        jobs = [(out / f"{file_name(query.name)}{end}", query) for query in queries]
     else:
         jobs = [(out, queries[0])]
     if cluster:
-        jobs = [part for job in jobs for part in _parts(*job, cluster)]
+        jobs = [part for job in jobs for part in _parts(*job, cluster, format)]
     jobs = _apart(jobs)
+    inputs = [*input_files(places), *([] if prompt is None else [prompt])]
     for path, _ in jobs:
-        free(path, force)
-        free(sidecar(path), force)
+        for place in (path, sidecar(path)):
+            not_read(place, inputs)
+            free(place, force)
     return jobs
 
 
-def _parts(path: Path, query: Alignment, count: int) -> list[tuple[Path, Alignment]]:
+def _parts(
+    path: Path, query: Alignment, count: int, format: str
+) -> list[tuple[Path, Alignment]]:
     """Return the subfamilies of a query, each with a file; say if there are fewer."""
+    from mdlm_msa.formats.opening import family_name
     from mdlm_msa.generation.subfamilies import subfamilies
 
     parts = list(subfamilies(query, count))
@@ -287,15 +322,17 @@ def _parts(path: Path, query: Alignment, count: int) -> list[tuple[Path, Alignme
             f"note: '{query.name}' has {len(parts)} subfamilies, and --cluster is "
             f"{count}; {len(parts)} files are written"
         )
+    stem = family_name(path)
+    end = path.name[len(stem) :] or _ENDINGS.get(format, f".{format}")
     return [
-        (path.with_name(f"{path.stem}.{number}{path.suffix}"), part)
+        (path.with_name(f"{stem}.{number}{end}"), part)
         for number, part in enumerate(parts, start=1)
     ]
 
 
 def _apart(jobs: list[tuple[Path, Alignment]]) -> list[tuple[Path, Alignment]]:
     """Return the jobs with a file for each, where names would be the same."""
-    from mdlm_msa.generation.provenance import sidecar
+    from mdlm_msa.generation.recorded import sidecar
 
     taken: set[str] = set()
     found = []
@@ -337,11 +374,13 @@ def _deliver(
         print(f"{path}: {len(found.rows)} new rows of {found.source.length} columns")
         for line in describe(numbers):
             print(f"  {line}")
-    shown = found.plan.shown
+    shown, together = found.plan.shown, found.plan.together
     say(
-        f"{path.name}: {found.drawn} rows written on canvases of the query, {shown} "
-        f"shown and {found.plan.together} new rows; {found.acceptance:.0%} accepted; "
-        f"record in {place.name}"
+        f"{path}: {found.drawn} rows written"
+        + (f", up to {together} on a canvas" if together > 1 else "")
+        + ", where the model saw the query "
+        + (f"and {shown} rows of the input" if shown else "alone")
+        + f"; {found.acceptance:.0%} accepted; record in {place}"
     )
     for note in found.notes:
         say(f"note: {note}")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from mdlm_core.cli.options import Device, Imports, Json, Sets
 from mdlm_core.errors import UsageError
+from mdlm_msa.config import GenerationConfig
 from mdlm_msa.config.data import Selection
 
 from . import writing_options as options
-from .writing_options import one_of, say
+from .writing_options import at_least, one_of, say
 
 _WHAT = ("gaps", "x", "fragments", "columns", "unlikely")
 
@@ -94,26 +95,43 @@ def inpaint(
         one_of("--select", select, get_args(Selection))
     if columns and what != "columns":
         raise UsageError(f"--columns is for --what columns, and --what is {what}")
+    if what == "columns" and not columns:
+        raise UsageError("--what columns needs --columns, such as --columns 10-25")
+    if not 0 < below < 1:
+        raise UsageError(f"--below is {below:g}; it must be between 0 and 1")
+    at_least(0, prompt=prompt, together=together, length=length)
+    at_least(1, batch=batch)
 
+    from mdlm_msa.formats.detect import FORMATS
+
+    one_of("--format", format, ("auto", *FORMATS))
     from mdlm_msa.formats.reading import read_alignment
-    from mdlm_msa.formats.writing import free, write_alignment
-    from mdlm_msa.generation.demands import parse_allowed, parse_columns
-    from mdlm_msa.generation.inpaint import inpaint as fill
-    from mdlm_msa.generation.provenance import (
-        Model,
-        inpainted_record,
-        marked_inpainted,
-        sidecar,
-        write_record,
+    from mdlm_msa.formats.writing import free, not_read, write_alignment
+    from mdlm_msa.generation.demands import (
+        demands,
+        parse_allowed,
+        parse_columns,
+        rows_to_fill,
     )
-    from mdlm_msa.generation.stream import CanvasView
+    from mdlm_msa.generation.recorded import sidecar
 
-    free(out, force)
-    free(sidecar(out), force)
+    for place in (out, sidecar(out)):
+        not_read(place, [file])
+        free(place, force)
     alignment = read_alignment(file, keep_letters=True)
     chosen = None
     if rows:
-        chosen = parse_columns(rows, alignment.depth, what="--rows").nonzero()[0]
+        named = parse_columns(rows, alignment.depth, what="--rows", unit="row")
+        chosen = rows_to_fill(alignment, named.nonzero()[0].tolist())
+    there = parse_columns(columns, alignment.length, what="--columns")
+    letters = parse_allowed(allowed)
+    gaps: Literal["free", "none"] = "none"
+    if what in ("columns", "unlikely") and not no_gap:
+        gaps = "free"
+    demands(
+        alignment.canonical().rows[0],
+        GenerationConfig(allowed=letters, gaps=gaps),
+    )
     opened = options.open_model(
         model,
         {
@@ -124,8 +142,8 @@ def inpaint(
             "prompt": prompt,
             "select": select,
             "min_coverage": min_coverage,
-            "gaps": "none" if no_gap else "free",
-            "allowed": parse_allowed(allowed),
+            "gaps": gaps,
+            "allowed": letters,
             "window": window,
         },
         sampler={
@@ -141,6 +159,15 @@ def inpaint(
         checkpoint=checkpoint,
         weights=weights,
     )
+    from mdlm_msa.generation.inpaint import inpaint as fill
+    from mdlm_msa.generation.provenance import (
+        Model,
+        inpainted_record,
+        marked_inpainted,
+        write_record,
+    )
+    from mdlm_msa.generation.stream import CanvasView
+
     with CanvasView() if live else nullcontext() as view:
         found = fill(
             opened.loaded.backbone,
@@ -149,7 +176,7 @@ def inpaint(
             opened.config,
             schedule=opened.loaded.schedule,
             length=opened.loaded.source.length,
-            columns=parse_columns(columns, alignment.length, what="--columns"),
+            columns=there,
             rows=None if chosen is None else chosen.tolist(),
             below=below,
             sampler=opened.sampler,
@@ -171,6 +198,6 @@ def inpaint(
             f"{out}: {int(found.written.sum())} symbols written in {len(found.rows)} "
             f"of {alignment.depth} rows, {found.changed} of them other than before"
         )
-    say(f"record in {place.name}")
+    say(f"record in {place}")
     for note in found.notes:
         say(f"note: {note}")

@@ -208,6 +208,18 @@ def as_trained(data: object) -> dict[str, Any]:
     return {"select": data.select, "min_coverage": coverage}
 
 
+def at_least(least: int, **values: int) -> None:
+    """Refuse numbers below `least`; the options are called as the names, with dashes.
+
+    Raises:
+        UsageError: if one of them is.
+    """
+    for name, value in values.items():
+        if value < least:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} is {value}; it must be at least {least}")
+
+
 def one_of(option: str, value: str, known: Sequence[str]) -> None:
     """Refuse a value that is none of `known`."""
     if value not in known:

@@ -5,13 +5,14 @@ Letters: L columns, V vocabulary (mask included).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mdlm_core.errors import UsageError
+from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import (
     GAP,
     ID_OF_BYTE,
@@ -39,13 +40,16 @@ class Demands:
     """``(L,)``: the id that every new row has there; `MASK` where it is drawn."""
 
 
-def parse_columns(text: str, length: int, *, what: str) -> Columns:
+def parse_columns(
+    text: str, length: int, *, what: str, unit: str = "column"
+) -> Columns:
     """Return the columns that a text such as ``10-25,40`` names, from 1.
 
     Args:
         text: numbers and ranges with commas between; empty for none.
         length: L.
         what: the option or setting, for errors.
+        unit: what is numbered, for errors: columns, or rows of an alignment.
 
     Raises:
         UsageError: if a part is no number or range, or outside of the query.
@@ -56,13 +60,13 @@ def parse_columns(text: str, length: int, *, what: str) -> Columns:
         ends = (first, last if sign else first)
         if not all(end.isascii() and end.isdigit() for end in ends):
             raise UsageError(
-                f"{what} has '{part}', which is no column or range of columns; write "
+                f"{what} has '{part}', which is no {unit} or range of {unit}s; write "
                 f"such as 10-25,40"
             )
         low, high = map(int, ends)
         if not 1 <= low <= high <= length:
             raise UsageError(
-                f"{what} has '{part}'; columns go from 1 to {length}, and a range from "
+                f"{what} has '{part}'; {unit}s go from 1 to {length}, and a range from "
                 f"its lower to its higher end"
             )
         chosen[low - 1 : high] = True
@@ -146,3 +150,21 @@ def _restrict(
                 f"nothing may stand in column {column}: '{text}' is allowed there, and "
                 f"gaps={gaps} or allow_x=false forbids it"
             )
+
+
+def rows_to_fill(source: Alignment, rows: Sequence[int] | None) -> NDArray[np.int64]:
+    """Return the rows that may be filled, from 0; all but the query by default.
+
+    Raises:
+        UsageError: if a row is not there or is the query.
+    """
+    if rows is None:
+        return np.arange(1, source.depth)
+    for row in rows:
+        if not 1 <= row < source.depth:
+            raise UsageError(
+                f"row {row + 1} cannot be filled: "
+                + ("it is the query" if row == 0 else f"there are {source.depth} rows")
+                + f"; rows that can be are 2 to {source.depth}"
+            )
+    return np.unique(np.array(rows, np.int64))

@@ -21,9 +21,10 @@ from mdlm_core.protocols import Backbone, Sampler, Schedule
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import DOT, GAP, MASK, Ids, encode
 from mdlm_msa.config import GenerationConfig
+from mdlm_msa.formats.letters import is_protein
 from mdlm_msa.layout import Canvas
 
-from .band import judge
+from .band import EMPTY, judge
 from .canvases import Plan, plan, windows
 from .demands import Demands, demands
 from .likelihood import row_costs
@@ -81,6 +82,10 @@ class Generated:
     config: GenerationConfig
     length: int
     """Tokens of a canvas, at most."""
+    reached: tuple[float, ...] = ()
+    """Identity to the query of each written row that has a residue, accepted or not."""
+    reached_nearest: tuple[float, ...] = ()
+    """The same to the most alike row of the input."""
     notes: tuple[str, ...] = field(default=())
     """What the user should know."""
 
@@ -167,6 +172,7 @@ def generate(
     notes = told(
         given,
         prompts,
+        made,
         windows=len(parts),
         rows=found.rows,
         tokens=tokens,
@@ -183,6 +189,8 @@ def generate(
         rejected=dict(found.rejected),
         config=config,
         length=tokens,
+        reached=tuple(found.reached),
+        reached_nearest=tuple(found.reached_nearest),
         notes=notes,
     )
     if len(found.rows) < config.rows:
@@ -211,6 +219,8 @@ class _Found:
     shown: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
     drawn: int = 0
+    reached: list[float] = field(default_factory=list)
+    reached_nearest: list[float] = field(default_factory=list)
 
 
 def _given(alignment: Alignment | str) -> Alignment:
@@ -230,6 +240,11 @@ def _given(alignment: Alignment | str) -> Alignment:
             f"the query of '{alignment.name}' "
             + ("has gaps" if alignment.length else "is empty")
             + "; its columns are its own residues"
+        )
+    if not is_protein(alignment.query.encode()):
+        raise UsageError(
+            f"the query of '{alignment.name}' has no residue that is known, only X; "
+            f"give the sequence of a protein"
         )
     return alignment
 
@@ -273,6 +288,9 @@ def _draw(
             if len(found.rows) == config.rows:
                 return
             found.drawn += 1
+            if reason != EMPTY:
+                found.reached.append(float(verdict.identity[place]))
+                found.reached_nearest.append(float(verdict.nearest[place]))
             if reason:
                 found.rejected[reason] += 1
                 continue

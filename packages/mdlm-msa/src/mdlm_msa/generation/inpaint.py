@@ -21,7 +21,7 @@ from mdlm_msa.config import GenerationConfig
 from mdlm_msa.layout import Canvas
 
 from .canvases import Plan, Window, plan, spread, windows
-from .demands import demands
+from .demands import demands, rows_to_fill
 from .generate import sampler_of
 from .holes import Mask, What, holes, unlikely
 from .prompts import Prompts
@@ -106,7 +106,7 @@ def inpaint(
         )
     if what in ("gaps", "x", "fragments"):
         config = replace(config, gaps="none")
-    targets = _targets(source, rows)
+    targets = rows_to_fill(source, rows)
     noise = Noise(config.seed).child("inpaint")
     parts = windows(source.length, config.window)
     prompts = Prompts(source, config)
@@ -211,19 +211,6 @@ class _Setting:
         noise = self.noise.child("prompt", int(group[0]))
         chosen = self.prompts.choose(count, noise, among=others)
         return np.concatenate([[0], chosen]).astype(np.int64)
-
-
-def _targets(source: Alignment, rows: Sequence[int] | None) -> NDArray[np.int64]:
-    if rows is None:
-        return np.arange(1, source.depth)
-    for row in rows:
-        if not 1 <= row < source.depth:
-            raise UsageError(
-                f"row {row + 1} cannot be filled: "
-                + ("it is the query" if row == 0 else f"there are {source.depth} rows")
-                + f"; rows that can be are 2 to {source.depth}"
-            )
-    return np.unique(np.array(rows, np.int64))
 
 
 def _with_rows(given: Alignment, rows: Ids, written: Mask) -> Alignment:

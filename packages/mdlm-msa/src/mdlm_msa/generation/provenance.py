@@ -23,19 +23,18 @@ import torch
 from torch import nn
 
 from mdlm_core.cache import write_atomic
-from mdlm_core.errors import DataError
 from mdlm_core.train.state import named_tensors, whole
 from mdlm_msa.alignment import Alignment
-from mdlm_msa.alphabet import decode, encode
+from mdlm_msa.alphabet import decode
 from mdlm_msa.origin import PREFIX
 
 from .generate import Generated, NewRow
 from .inpaint import Inpainted
+from .recorded import FORMAT, sidecar
 
 if TYPE_CHECKING:
     from mdlm_core.train.runs import LoadedRun
 
-FORMAT = 1
 _PACKAGES = ("mdlm-core", "mdlm-msa", "torch", "numpy")
 
 
@@ -240,11 +239,6 @@ def _origin(
     }
 
 
-def sidecar(path: Path) -> Path:
-    """Return where the record of a file is."""
-    return path.with_name(f"{path.name}.json")
-
-
 def write_record(path: Path, what: Mapping[str, Any]) -> Path:
     """Write the record of the file `path` beside it, and return where it is."""
     place = sidecar(path)
@@ -262,35 +256,6 @@ def _prompt(source: Alignment, rows: Collection[int]) -> list[dict[str, Any]]:
         {**_shown(source, row), "letters": decode(source.rows[row])}
         for row in sorted({0, *rows})
     ]
-
-
-def recorded_prompt(path: Path) -> Alignment | None:
-    """Return what a model was shown to write a file: the query, and rows below it.
-
-    For rows that were filled, what they were before is among them.
-
-    Args:
-        path: the file, beside which its record may be.
-
-    Returns:
-        None if there is no record.
-
-    Raises:
-        DataError: if what is there is no such record.
-    """
-    place = sidecar(path)
-    if not place.is_file():
-        return None
-    try:
-        rows = json.loads(place.read_text(encoding="utf-8"))["prompt"]
-        ids = np.stack([encode(row["letters"]) for row in rows])
-        headers = tuple(str(row["header"]) for row in rows)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"'{place}' is no record of rows that a model wrote, with the rows that it "
-            f"was shown ({error}); move it away, and name these rows with --prompt"
-        ) from error
-    return Alignment(rows=ids, headers=headers, name=place.name)
 
 
 def _shown(source: Alignment, row: int) -> dict[str, Any]:

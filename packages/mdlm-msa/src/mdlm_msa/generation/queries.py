@@ -15,7 +15,7 @@ import numpy as np
 
 from mdlm_core.errors import DataError, UsageError
 from mdlm_msa.alignment import Alignment
-from mdlm_msa.alphabet import RESIDUES, encode
+from mdlm_msa.alphabet import RESIDUES
 from mdlm_msa.formats.a3m import parse_rows
 from mdlm_msa.formats.folders import families
 from mdlm_msa.formats.letters import BLANKS
@@ -52,7 +52,7 @@ def read_queries(
 def _read(place: str, keep_letters: bool) -> Iterator[Alignment]:
     path = Path(place)
     if not path.exists() and _is_sequence(place):
-        yield Alignment(rows=encode(place)[None], headers=("query",), name="query")
+        yield parse_rows([place.encode()], [b"query"], name="query", place=place)
         return
     if path.is_file() and plain_name(path).endswith(_FASTA):
         yield from read_fasta(path, keep_letters=keep_letters)
@@ -141,6 +141,26 @@ def with_prompt(query: Alignment, prompt: Alignment, *, path: str) -> Alignment:
         headers=query.headers[:1] + prompt.headers[1:],
         letters=letters,
     )
+
+
+def equal_lengths(queries: Sequence[Alignment], places: Sequence[str]) -> bool:
+    """Return whether queries may be the rows of one alignment: all equally long."""
+    alone = all(query.depth == 1 for query in queries)
+    lengths = {query.length for query in queries}
+    return alone and len(lengths) == 1 and len(places) < len(queries)
+
+
+def input_files(places: Sequence[str]) -> Iterator[Path]:
+    """Yield the files that places name, those of folders too; see `read_queries`."""
+    for place in places:
+        path = Path(place).expanduser()
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            yield from (file for file in path.rglob("*") if file.is_file())
+        elif not _is_sequence(place):
+            for family in families(place):
+                yield from family.paths
 
 
 def _is_sequence(text: str) -> bool:

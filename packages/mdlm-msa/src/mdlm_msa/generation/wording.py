@@ -6,12 +6,14 @@ Letters: n new rows, L columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from mdlm_msa.alignment import Alignment
 from mdlm_msa.alphabet import Ids
 
 from .band import EMPTY
+from .canvases import Plan
 from .prompts import Prompts
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def of_letters(given: Alignment, source: Alignment) -> list[str]:
 def told(
     given: Alignment,
     prompts: Prompts,
+    made: Plan,
     *,
     windows: int,
     rows: Sequence[Ids],
@@ -46,6 +49,7 @@ def told(
     Args:
         given: the input.
         prompts: which of its rows may be shown, with the settings.
+        made: what stands on a canvas.
         windows: of columns.
         rows: n new rows ``(L,)``.
         tokens: of a canvas, at most.
@@ -55,6 +59,14 @@ def told(
     notes = of_letters(given, source)
     if prompts.note:
         notes.append(prompts.note)
+    wanted = min(config.prompt, len(prompts))
+    if made.shown < wanted:
+        notes.append(
+            f"{made.shown} rows of the input are shown at once, and not {wanted}: a "
+            f"canvas has room for {made.shown + made.together} rows besides the query, "
+            f"and {made.together} of them are new"
+            + ("; lower together to show more" if made.together > 1 else "")
+        )
     if config.gaps == "template":
         notes.append(
             "the gaps of new rows are copied from rows that were shown; what is said "
@@ -101,6 +113,15 @@ def shortfall(found: Generated) -> str:
     why = ", ".join(f"{count} {reason}" for reason, count in found.rejected.items())
     low, high = config.identity
     advice = []
+    reached = ""
+    if found.reached:
+        reached = (
+            f" The rows that were written are {_range(found.reached)} identical to "
+            f"the query"
+        )
+        if config.max_similar < 1:
+            reached += f", {_range(found.reached_nearest)} to a row of the input"
+        reached += "."
     if any(reason != EMPTY for reason in found.rejected):
         advice.append(
             f"Identity to the query must be in {low:g} to {high:g}, and to any row of "
@@ -116,5 +137,11 @@ def shortfall(found: Generated) -> str:
         advice.append(f"A row without a residue is no protein: {how}")
     return (
         f"{len(found.rows)} of {config.rows} rows were accepted out of {found.drawn} "
-        f"that were written ({found.acceptance:.1%}): {why}. {'. '.join(advice)}"
+        f"that were written ({found.acceptance:.1%}): {why}.{reached} "
+        + ". ".join(advice)
     )
+
+
+def _range(values: Sequence[float]) -> str:
+    """Return the ends and the middle of some shares."""
+    return f"{min(values):.2f} to {max(values):.2f} (median {median(values):.2f})"
