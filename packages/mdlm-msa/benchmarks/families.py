@@ -157,13 +157,17 @@ def tune(given: argparse.Namespace) -> None:
     for name, path in files.items():
         if not path.is_file():
             keep(path, tuned(given, name))
-    print("\n| family | rows | PSSM of all | Potts | model | tuned, k = 0 | 4 | 16 |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "\n| family | rows | PSSM of all | Potts | model, 16 rows | "
+        "and all in its profile | tuned, k = 0 | 4 | 16 |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, path in files.items():
         found = json.loads(path.read_text())
         print(
             f"| {name} | {found['train_rows']} | {found['pssm']:.3f} "
             f"| {found['potts']:.3f} | {found['model']['16']:.3f} "
+            f"| {found['model and rows']['16']:.3f} "
             f"| {found['tuned']['0']:.3f} | {found['tuned']['4']:.3f} "
             f"| {found['tuned']['16']:.3f} |"
         )
@@ -198,7 +202,11 @@ def tuned(given: argparse.Namespace, name: str) -> dict[str, Any]:
     seconds = time.monotonic() - began
     noise = NOISE.child("tuned", name)
     found: dict[str, Any] = {"seconds": seconds, "train_rows": len(family.train_rows)}
-    for which, folder in (("tuned", out), ("model", given.out / "model")):
+    for which, folder, support in (
+        ("tuned", out, True),
+        ("model", given.out / "model", False),
+        ("model and rows", given.out / "model", True),
+    ):
         loaded = load_run(folder)
         found[f"{which}_step"] = loaded.step
         table = evaluate_model(
@@ -209,6 +217,7 @@ def tuned(given: argparse.Namespace, name: str) -> dict[str, Any]:
             draws=4,
             noise=noise,
             schedule=loaded.schedule,
+            support=support,
         )
         found[which] = {
             str(cost.k): cost.bits for cost in table.costs if cost.law == MODEL
@@ -264,19 +273,22 @@ def compared(given: argparse.Namespace, name: str) -> Mapping[str, Any]:
     measuring, known = states[family.held_out_rows], states[family.train_rows]
     shown = family.alignment.select(np.concatenate([[0], family.train_rows]))
     found = {}
-    for line, run, sampler in (
-        ("model, 16 rows shown", base, "ddpm"),
-        ("tuned, 16 rows shown", tuned_run, "ddpm"),
-        ("tuned, remask", tuned_run, "remask"),
-        ("tuned, one-shot", tuned_run, "one-shot"),
+    for line, run, sampler, support in (
+        ("model, 16 rows shown", base, "ddpm", 0),
+        ("the same, all rows in its profile", base, "ddpm", 2000),
+        ("tuned, 16 rows shown", tuned_run, "ddpm", 2000),
+        ("tuned, remask", tuned_run, "remask", 2000),
+        ("tuned, one-shot", tuned_run, "one-shot", 2000),
     ):
         config = GenerationConfig(
             rows=given.new,
             together=10,
             prompt=16,
+            support=support,
             select="random",
             steps=64,
             sampler=sampler,
+            draws=0,
             length=8192,
         )
         rows = generate(

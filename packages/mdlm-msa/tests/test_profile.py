@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,35 @@ def test_rows_like_the_one_to_restore_count_more() -> None:
     assert law[states("E")[0]] > 2 * law[states("W")[0]]
     flat = law_at(model(kappa=0.0), batch, 3, 5)
     assert law[states("E")[0]] > 1.5 * flat[states("E")[0]]
+
+
+def test_rows_beside_the_canvas_say_what_they_would_say_on_it() -> None:
+    rows, target = ["LAGVSE", "LAGISD", "MAG-SE", "FRGVTK"], "LA??S?"
+    made, batch = model(kappa=0.3), canvas(*rows, target, given=4)
+    ids = [encode(row) for row in rows]
+    free = np.where(encode(target.replace("?", "-")) == 27, MASK, encode("LAGGSG"))
+    other = layout.Canvas(np.stack([*ids[:2], encode("LAGVSE")[:6]])[:, :4], 1)
+    beside = layout.batch(
+        [
+            layout.Canvas(
+                np.stack([*ids[:2], free.astype(np.uint8)]), 2, np.stack(ids[2:])
+            ),
+            other,  # shorter, and without further rows
+        ]
+    )
+    for column in (2, 3, 5):
+        one = law_at(made, batch, 4, column)
+        two = law_at(made, beside, 2, column)
+        assert torch.allclose(one, two, atol=1e-6)
+        alone = law_at(made, canvas(*rows[:2], target, given=2), 2, column)
+        assert not torch.allclose(one, alone, atol=1e-3)
+    plain = layout.batch([other])
+    with torch.no_grad():
+        first = made.hidden(beside)[1, : plain.length]
+        assert torch.allclose(first, made.hidden(plain)[0], atol=1e-5)
+    walled = replace(beside, documents=torch.zeros_like(beside.tokens))
+    with pytest.raises(UsageError, match="which document"):
+        made.hidden(walled)
 
 
 def test_a_family_has_a_prior_for_each_column() -> None:

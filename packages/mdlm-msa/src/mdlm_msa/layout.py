@@ -19,6 +19,8 @@ from mdlm_core.data.batch import Batch
 
 from .alphabet import DOT, GAP, GMASK, MASK, PAD, SEPARATOR, SOP, STATE_OF, Ids
 
+SUPPORT = "support"
+"""Name of the condition ``(B, M, L)`` that holds further rows, column 1 first."""
 BEFORE = 2
 """Tokens before the first residue of the query."""
 
@@ -31,6 +33,8 @@ class Canvas:
     """``(N, L)``, the query first; `MASK` where to write."""
     given: int
     """How many rows are given, the query included; the others are free."""
+    support: Ids | None = None
+    """``(M, L)`` further rows that are not on the canvas: a profile sees them."""
 
 
 def size(rows: int, columns: int) -> int:
@@ -102,6 +106,7 @@ def batch(
         where[b, : sizes[b]] = positions(count, columns)
         inner = frozen[b, 1 : sizes[b] - 1].view(count, columns + 1)
         inner[:, 1:] = torch.from_numpy(~free)
+    support = _support(canvases)
     return Batch.of(
         ids,
         frozen=frozen,
@@ -109,7 +114,23 @@ def batch(
         positions=where,
         sample_id=sample_id,
         epoch=epoch,
+        condition={} if support is None else {SUPPORT: support},
     )
+
+
+def _support(canvases: Sequence[Canvas]) -> Tensor | None:
+    """Return the further rows of all canvases ``(B, M, L)``, padded; None if none."""
+    parts = [canvas.support for canvas in canvases]
+    most = max((len(part) for part in parts if part is not None), default=0)
+    if not most:
+        return None
+    longest = max(canvas.rows.shape[1] for canvas in canvases)
+    found = torch.full((len(canvases), most, longest), PAD)
+    for b, part in enumerate(parts):
+        if part is not None:
+            rows = np.where(part == DOT, GAP, part).astype(np.int64)
+            found[b, : len(rows), : rows.shape[1]] = torch.from_numpy(rows)
+    return found
 
 
 def rows_of(canvas: Tensor, columns: int) -> Ids:

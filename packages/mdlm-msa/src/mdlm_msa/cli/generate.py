@@ -59,6 +59,7 @@ def generate(
     prompt: options.Prompt = 16,
     select: options.Select = None,
     min_coverage: options.MinCoverage = None,
+    support: options.Support = None,
     cluster: Annotated[
         int,
         typer.Option(
@@ -168,6 +169,7 @@ def generate(
         "prompt": prompt,
         "select": select,
         "min_coverage": min_coverage,
+        "support": support,
         "gaps": "none" if no_gap else gaps,
         "allow_x": allow_x,
         "freeze": freeze,

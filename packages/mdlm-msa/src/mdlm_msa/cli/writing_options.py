@@ -60,6 +60,14 @@ MinCoverage = Annotated[
         help="Columns with a residue in a row that is shown, at least; as trained.",
     ),
 ]
+Support = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Further rows of the input that the profile alone sees, at most; as "
+        "trained.",
+    ),
+]
 Together = Annotated[
     int,
     typer.Option(
@@ -156,6 +164,8 @@ def open_model(
     chosen = trained.sampler
     own: Any = chosen.config
     given = {key: value for key, value in settings.items() if value is not None}
+    if "support" in settings:
+        given.setdefault("support", getattr(trained.data.config, "support", 0))
     settings = as_trained(trained.data.config) | given
     config = GenerationConfig(
         **settings,

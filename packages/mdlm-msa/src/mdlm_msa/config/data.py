@@ -83,6 +83,9 @@ class AlignmentsConfig:
     that a model of any family sees more queries than there are families."""
     prompt_rows: int = -1
     """Rows after the query that are given, not restored; -1 draws their number."""
+    support: int = 0
+    """Further rows of a family that the profile alone sees, at most; their number is
+    drawn."""
     filter: Literal["default", "msagpt", "none"] = "default"
     """Which homologues are kept; the settings below change it."""
     min_coverage: float | None = None
@@ -117,7 +120,7 @@ class AlignmentsConfig:
         at_least(8, "data", self, "length")
         at_least(2, "data", self, "rows", "families")
         at_least(-1, "data", self, "prompt_rows")
-        at_least(0, "data", self, "epoch", "window")
+        at_least(0, "data", self, "epoch", "window", "support")
         at_least(1, "data", self, "max_rows")
         require(
             self.prompt_rows < self.rows - 1,

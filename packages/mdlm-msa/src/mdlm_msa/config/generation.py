@@ -43,6 +43,8 @@ class GenerationConfig:
     """Which of them; in training they are random unless `data.select` says else."""
     min_coverage: float = 0.5
     """Share of the columns in which a row that is shown has a residue, at least."""
+    support: int = 0
+    """Further rows of the input that the profile alone sees, at most."""
     gaps: Literal["free", "none", "template"] = "free"
     """free: as the model says; none: no gap in a new row; template: the gaps of a row
     that is shown, drawn for each new row."""
@@ -66,6 +68,7 @@ class GenerationConfig:
 
     def __post_init__(self) -> None:
         at_least(1, "generation", self, "rows", "steps", "batch", "tries")
+        at_least(0, "generation", self, "support")
         at_least(0, "generation", self, "together", "length", "top_k", "prompt")
         at_least(0, "generation", self, "draws")
         require(

@@ -51,6 +51,8 @@ class Placed:
     """Homologues that are restored."""
     query: int = 0
     """The row that stands for the query."""
+    support: Rows | None = None
+    """Further homologues, which the profile alone sees."""
 
 
 class Shapes:
@@ -167,7 +169,15 @@ class Chooser:
         )
         chosen = rng.permutation(chosen)  # the order of a file says too much
         given = min(given, len(chosen) - 1)
-        return Placed(family, columns, chosen[:given], chosen[given:], query)
+        rest = np.setdiff1d(among, chosen)
+        return Placed(
+            family,
+            columns,
+            chosen[:given],
+            chosen[given:],
+            query,
+            supporting(rest, self.config.support, noise.child("support")),
+        )
 
     def _query(self, home: Family, noise: Noise) -> tuple[int, Rows]:
         """Return the row that stands for the query, and the columns it has."""
@@ -192,7 +202,12 @@ class Chooser:
         rows = self.families[placed.family].alignment.rows
         order = np.concatenate([[placed.query], placed.prompts, placed.free])
         part = rows[np.ix_(order, placed.columns)]
-        return Canvas(part, given=1 + len(placed.prompts))
+        support = placed.support
+        return Canvas(
+            part,
+            given=1 + len(placed.prompts),
+            support=None if support is None else rows[np.ix_(support, placed.columns)],
+        )
 
 
 def window(
@@ -220,6 +235,14 @@ def window(
         inside = residues[:, start : start + width].any(1)
     found = among[inside] if inside.any() else among
     return columns[start : start + width], found
+
+
+def supporting(rest: Rows, most: int, noise: Noise) -> Rows | None:
+    """Return a random choice of a random number of rows, up to `most`; None if none."""
+    most = min(most, len(rest))
+    rng = np.random.default_rng(noise.integer())
+    count = int(rng.integers(most + 1)) if most else 0
+    return rng.choice(rest, count, replace=False) if count else None
 
 
 def measured(
@@ -251,7 +274,9 @@ def measured(
             there = family.alignment.is_residue[np.ix_(shown, columns)].any(1)
             others = shown[there & ~np.isin(shown, free)]
             prompts = rng.permutation(others)[:given]
-            yield Placed(f, columns, prompts, free), width
+            unused = np.setdiff1d(others, prompts)
+            support = supporting(unused, config.support, noise.child(int(free[0])))
+            yield Placed(f, columns, prompts, free, support=support), width
 
 
 def tokens(placed: Placed, width: int) -> int:

@@ -113,6 +113,7 @@ def evaluate_model(
     longest: int = 0,
     tokens_at_once: int = 16384,
     gaps: Gaps = "given",
+    support: bool = False,
     progress: Progress | None = None,
 ) -> HeldOutTable:
     """Measure a model and all baselines on the same held-out rows.
@@ -136,6 +137,7 @@ def evaluate_model(
         gaps: "given" measures residues, knowing where gaps are; "scored" measures all
             21 symbols, and the numbers are bits per column. Laws that saw no row but
             the query then give a gap one half.
+        support: whether the model's profile sees all other rows to learn from too.
         progress: called after each batch.
 
     Raises:
@@ -174,6 +176,7 @@ def evaluate_model(
                     noise=noise.child("masks", name),
                     schedule=schedule,
                     at_once=tokens_at_once,
+                    support=support,
                     progress=_after(progress, done, todo),
                 )
                 costs.append(_cost(name, MODEL, k, found, plan.residues))
@@ -298,6 +301,7 @@ def _model(
     noise: Noise,
     schedule: Schedule | None,
     at_once: int,
+    support: bool,
     progress: Callable[[int], None] | None,
 ) -> Array:
     """Return the model's nats of each held-out row, given its gaps and k rows."""
@@ -313,7 +317,11 @@ def _model(
     return score_rows(
         backbone,
         [
-            Target(rows[row], rows[np.append(0, prompts[:k])])
+            Target(
+                rows[row],
+                rows[np.append(0, prompts[:k])],
+                rows[np.setdiff1d(plan.train, prompts[:k])] if support else None,
+            )
             for row, prompts in zip(plan.held, plan.prompts, strict=True)
         ],
         draws=draws,

@@ -73,7 +73,8 @@ class Generated:
     rows: tuple[NewRow, ...]
     """About each row of `alignment` after the query."""
     shown: Mapping[int, tuple[int, ...]]
-    """For each canvas, which rows of the input were shown besides the query."""
+    """For each canvas, which rows of the input were shown besides the query, on it or
+    to the profile alone."""
     plan: Plan
     drawn: int
     """Rows that were written, those that were not accepted too."""
@@ -183,7 +184,10 @@ def generate(
         given=given,
         source=source,
         rows=tuple(rows),
-        shown={number: tuple(found.shown[number].tolist()) for number in found.shown},
+        shown={
+            number: (*rows.tolist(), *found.support[number].tolist())
+            for number, rows in found.shown.items()
+        },
         plan=made,
         drawn=found.drawn,
         rejected=dict(found.rejected),
@@ -217,6 +221,7 @@ class _Found:
     rows: list[Ids] = field(default_factory=list)
     about: list[NewRow] = field(default_factory=list)
     shown: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    support: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
     drawn: int = 0
     reached: list[float] = field(default_factory=list)
@@ -273,13 +278,16 @@ def _draw(
 ) -> None:
     """Write canvases, and keep what is accepted, in their order."""
     config, source = writer.config, prompts.source
-    shown, canvases = {}, []
+    shown, supports, canvases = {}, {}, []
     for number in numbers:
         shown[number] = prompts.choose(made.shown, noise.child("prompt", number))
+        further = prompts.further(shown[number], noise.child("support", number))
         patterns = source.is_gap[shown[number]]
         rows = _blank(patterns, wanted, made.together, config, noise, number)
         given = source.rows[np.concatenate([[0], shown[number]]).astype(np.int64)]
-        canvases.append(Canvas(np.vstack([given, rows]), len(given)))
+        support = source.rows[further] if len(further) else None
+        canvases.append(Canvas(np.vstack([given, rows]), len(given), support))
+        supports[number] = further
     written, passes = writer.evaluated(canvases, numbers)
     for index, number in enumerate(numbers):
         new = written[index][canvases[index].given :]
@@ -295,6 +303,7 @@ def _draw(
                 found.rejected[reason] += 1
                 continue
             found.shown[number] = shown[number]
+            found.support[number] = supports[number]
             found.rows.append(new[place])
             found.about.append(
                 NewRow(
@@ -347,6 +356,7 @@ def _scored(
         writer.backbone,
         np.stack(found.rows),
         [shown[row.canvas] for row in found.about],
+        support=[source.rows[found.support[row.canvas]] for row in found.about],
         ids=[row.canvas * made.together + row.place for row in found.about],
         draws=config.draws,
         noise=noise.child("score"),

@@ -36,6 +36,7 @@ def row_costs(
     rows: Ids,
     shown: Sequence[Ids],
     *,
+    support: Sequence[Ids] | None = None,
     ids: Sequence[int],
     draws: int,
     noise: Noise,
@@ -49,6 +50,7 @@ def row_costs(
         backbone: the denoiser.
         rows: ``(n, L)``.
         shown: for each row ``(P, L)``, the query first.
+        support: for each row ``(M, L)`` further rows, which the profile alone sees.
         ids: for each row what keys its masks.
         draws: masks of a row.
         noise: the generator of this measurement.
@@ -59,13 +61,14 @@ def row_costs(
     """
     nats, variance = np.zeros(len(rows)), np.zeros(len(rows))
     count = np.zeros(len(rows), np.int64)
+    further = [rows[:0]] * len(rows) if support is None else support
     for number, window in enumerate(windows):
         part = slice(window.start, window.stop)
         found = score_rows(
             backbone,
             [
-                Target(row[part], given[:, part])
-                for row, given in zip(rows, shown, strict=True)
+                Target(row[part], given[:, part], more[:, part] if len(more) else None)
+                for row, given, more in zip(rows, shown, further, strict=True)
             ],
             draws=draws,
             noise=noise.child("window", number),

@@ -86,6 +86,14 @@ class Prompts:
             labels=self._labels if how == "cluster" else None,
         )
 
+    def further(self, shown: Places, noise: Noise) -> Places:
+        """Return rows that the profile alone sees: `config.support` of the others."""
+        rest = np.setdiff1d(self.places, shown)
+        count = min(self.config.support, len(rest))
+        rng = np.random.default_rng(noise.integer())
+        chosen: Places = rng.choice(rest, count, replace=False)
+        return np.sort(chosen)
+
     @cached_property
     def _weights(self) -> NDArray[np.float64]:
         return sequence_weights(self.source.states)

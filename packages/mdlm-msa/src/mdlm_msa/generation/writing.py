@@ -83,7 +83,11 @@ class Writer:
         part = slice(window.start, window.stop)
         columns = window.stop - window.start
         pieces = [
-            Canvas(mine[:, part], canvas.given)
+            Canvas(
+                mine[:, part],
+                canvas.given,
+                None if canvas.support is None else canvas.support[:, part],
+            )
             for mine, canvas in zip(rows, canvases, strict=True)
         ]
         sizes = [size(*piece.rows.shape) for piece in pieces]

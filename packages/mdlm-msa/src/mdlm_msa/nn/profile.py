@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdlm_core.errors import UsageError
@@ -95,6 +96,7 @@ class Profile(nn.Module):
         positions: Tensor,
         unseen: Tensor,
         documents: Tensor | None = None,
+        support: Tensor | None = None,
     ) -> Laws:
         """Return the law of every position.
 
@@ -103,10 +105,11 @@ class Profile(nn.Module):
             positions: ``(B, L, 2)`` column and row.
             unseen: ``(B, L)`` bool: positions whose tokens do not count.
             documents: ``(B, L)`` int64: positions see equal values only.
+            support: ``(B, M, C - 1)`` ids of further rows, from column 1 on.
 
         Raises:
-            UsageError: if this is a model of one family, and a canvas has the query of
-                another or a window of its columns.
+            UsageError: if there are further rows and documents, or if this is a model
+                of one family, and a canvas has the query of another or a window of it.
         """
         column, row = positions.unbind(-1)
         if self.column_law is not None:
@@ -124,7 +127,9 @@ class Profile(nn.Module):
         shape = (groups, count, columns, STATES + 1)
         seen = torch.zeros(shape, device=tokens.device)
         seen.view(-1).scatter_(0, (place * (STATES + 1) + state).flatten(), 1.0)
-        f, n = self._frequencies(seen[..., :STATES])
+        rows = seen[..., :STATES]
+        others = rows if support is None else self._with(rows, support, documents)
+        f, n = self._frequencies(rows, others)
         f = f.view(-1, STATES)[place]  # (B, L, S)
         n = n.view(-1)[place].unsqueeze(-1)  # (B, L, 1)
         prior = self._prior(f, column)
@@ -147,24 +152,42 @@ class Profile(nn.Module):
                 f"use that query, or a model that was trained without --family"
             )
 
-    def _frequencies(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return f ``(B, R, C, S)`` and n ``(B, R, C)`` of one-hot rows `seen`."""
-        weight = self._weights(seen)  # (B, R, R)
-        weighted = (weight @ seen.flatten(2)).view_as(seen)
+    def _with(self, rows: Tensor, support: Tensor, documents: Tensor | None) -> Tensor:
+        """Return one-hot rows ``(B, R + M, C, S)``: those of canvases, then others."""
+        if documents is not None:
+            raise UsageError(
+                "further rows for the profile do not say which document they belong "
+                "to; put each alignment on a canvas of its own"
+            )
+        columns = rows.shape[2]
+        state = self.state_of[support[..., : columns - 1]]
+        more = F.one_hot(state, STATES + 1)[..., :STATES].to(rows)
+        missing = columns - 1 - more.shape[2]
+        return torch.cat([rows, F.pad(more, (0, 0, 1, max(missing, 0)))], 1)
+
+    def _frequencies(self, rows: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f ``(B, R, C, S)`` and n ``(B, R, C)`` for one-hot rows.
+
+        Args:
+            rows: ``(B, R, C, S)``.
+            others: ``(B, R', C, S)`` what they are compared with: first themselves.
+        """
+        weight = self._weights(rows, others)  # (B, R, R')
+        weighted = (weight @ others.flatten(2)).view_as(rows)
         total = weighted.sum(-1)
-        squares = weight.square() @ seen.sum(-1)
+        squares = weight.square() @ others.sum(-1)
         found = total > 0
         n = torch.where(found, total.square() / squares.clamp(min=1e-30), 0.0)
         return weighted / total.clamp(min=1e-30).unsqueeze(-1), n
 
-    def _weights(self, seen: Tensor) -> Tensor:
-        """Return how much row s counts for row r, ``(B, R, R)``; itself never."""
+    def _weights(self, rows: Tensor, others: Tensor) -> Tensor:
+        """Return how much row s counts for row r, ``(B, R, R')``; itself never."""
         background = self.background.log_softmax(-1)
         ratio = self.substitution.log_softmax(-1) - background  # [b, a]
-        likeness = seen.flatten(2) @ (seen @ ratio).flatten(2).mT  # (B, r, s)
+        likeness = rows.flatten(2) @ (others @ ratio).flatten(2).mT  # (B, r, s)
         kappa = (_FASTER * self.log_kappa).exp()
-        absent = (seen.sum((-1, -2)) == 0)[:, None, :]
-        itself = torch.eye(seen.shape[1], dtype=torch.bool, device=seen.device)
+        absent = (others.sum((-1, -2)) == 0)[:, None, :]
+        itself = torch.eye(*likeness.shape[1:], dtype=torch.bool, device=rows.device)
         out = absent | itself
         chance = (kappa * likeness).masked_fill(out, -torch.inf).softmax(-1)
         level = (~out).float() / (~out).sum(-1, keepdim=True).clamp(min=1)

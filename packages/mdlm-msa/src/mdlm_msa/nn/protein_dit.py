@@ -19,6 +19,7 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.errors import ConfigError, UsageError
 from mdlm_core.nn.dit import DiT, zero_
 from mdlm_msa.alphabet import ID_OF_STATE, STATES, VOCAB_SIZE
+from mdlm_msa.layout import SUPPORT
 
 from .profile import Profile, start
 
@@ -59,7 +60,8 @@ class ProteinDiT(DiT):
 
         Args:
             batch: see `DiT.hidden`; `positions` are ``(B, L, 2)``, column and row. A
-                canvas without them is one row.
+                canvas without them is one row. ``condition["support"]`` ``(B, M, C)``
+                are ids of further rows, which the profile alone sees.
             t: ``(B,)``, read only if the model is conditioned on time.
         """
         if self.profile is None:
@@ -70,6 +72,7 @@ class ProteinDiT(DiT):
                 _two_axes(batch),
                 batch.pad | (batch.tokens == self.mask_id),
                 batch.documents,
+                batch.condition.get(SUPPORT),
             )
             known = torch.cat([laws.log_prob.exp(), laws.depth.log1p()[..., None]], -1)
         states = self.trunk(self.embedded(batch) + self.seen(known), batch, t)

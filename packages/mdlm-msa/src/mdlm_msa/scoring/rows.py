@@ -41,12 +41,14 @@ class Target:
     """``(L,)``."""
     given: Ids
     """``(g, L)``, the first of them in the place of the query; g may be 0."""
+    support: Ids | None = None
+    """``(M, L)`` further rows, which the profile alone sees."""
 
     @property
     def canvas(self) -> layout.Canvas:
         """The shown rows and the row after them."""
         rows = np.concatenate([self.given, self.row[None]])
-        return layout.Canvas(rows, len(self.given))
+        return layout.Canvas(rows, len(self.given), self.support)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
