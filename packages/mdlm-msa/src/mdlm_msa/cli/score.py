@@ -178,6 +178,7 @@ def score(
     told = {"select": select, "min_coverage": min_coverage}
     choice: dict[str, Any] = {"select": "random", "min_coverage": 0.5}
     choice |= as_trained(loaded.config.data.config)
+    choice["support"] = getattr(loaded.config.data.config, "support", 0)
     choice |= {key: value for key, value in told.items() if value is not None}
     noise = Noise(seed).child("score")
     shown = show(

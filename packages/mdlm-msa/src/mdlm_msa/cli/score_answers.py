@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from mdlm_core.errors import UsageError
+
 if TYPE_CHECKING:
     from mdlm_core.train import LoadedRun
     from mdlm_msa.alignment import Alignment
@@ -37,9 +39,17 @@ def of_rows(
     from mdlm_msa.scoring.report import RowReport
     from mdlm_msa.scoring.rows import laws_alone, score_rows
 
+    # A model of one family takes its query in the first row, so never below homologues.
+    settings = loaded.config.model.config
+    first = 1 if getattr(settings, "columns", 0) else 0
+    if first == alignment.depth:
+        raise UsageError(
+            "a model of one family scores rows given its query, and the file has the "
+            "query alone; give rows, or a model that was trained without --family"
+        )
+    numbers = np.arange(first, alignment.depth)
     targets = [
-        shown.target(row, is_query=index == 0)
-        for index, row in enumerate(alignment.rows)
+        shown.target(alignment.rows[index], is_query=index == 0) for index in numbers
     ]
     with _progress(len(targets), "rows") as done:
         found = score_rows(
@@ -67,7 +77,7 @@ def of_rows(
                 alone.append(laws)
     report = RowReport(
         alignment=alignment,
-        rows=np.arange(len(targets)),
+        rows=numbers,
         targets=targets,
         scores=found,
         gaps=gaps,

@@ -36,19 +36,23 @@ class Shown:
     """Rows that the prompt was chosen from."""
     note: str = ""
     """Which rows are never shown, in words; empty if all may be."""
+    support: Ids | None = None
+    """``(M, L)`` further rows, which the profile alone sees."""
 
     def target(self, row: Ids, *, is_query: bool = False) -> Target:
         """Return a row with what is shown before it.
 
         The query is not shown to itself: homologues alone are, if there are any.
         """
-        others = self.prompt
-        if len(others):
-            alike = (others == row).mean(1)
-            others = others[alike < self.max_similar]
-        if is_query:
-            return Target(row, others)
-        return Target(row, np.concatenate([self.query[None], others]))
+        others = self._unlike(self.prompt, row)
+        if not is_query:
+            others = np.concatenate([self.query[None], others])
+        more = None if self.support is None else self._unlike(self.support, row)
+        return Target(row, others, more)
+
+    def _unlike(self, rows: Ids, row: Ids) -> Ids:
+        found: Ids = rows[(rows == row).mean(1) < self.max_similar]
+        return found
 
 
 def show(
@@ -59,6 +63,7 @@ def show(
     select: Selection,
     max_similar: float = 1.0,
     min_coverage: float = 0.0,
+    support: int = 0,
     length: int,
     noise: Noise,
 ) -> Shown:
@@ -74,6 +79,7 @@ def show(
         max_similar: see `Shown`.
         min_coverage: share of the columns in which a row that is shown has a residue,
             at least.
+        support: further rows for the profile alone, at most.
         length: tokens of a canvas, at most.
         noise: decides where chance does.
 
@@ -96,11 +102,13 @@ def show(
     _check_query(alignment, prompt)
     if prompt.depth == 1:
         return Shown(query, none, max_similar)
-    config = GenerationConfig(select=select, min_coverage=min_coverage)
+    config = GenerationConfig(select=select, min_coverage=min_coverage, support=support)
     prompts = Prompts(prompt, config)
     chosen = prompts.choose(min(count, fitting - 2), noise)
     rows = prompt.rows[chosen]
-    return Shown(query, rows, max_similar, len(prompts), prompts.note)
+    further = prompts.further(chosen, noise.child("support"))
+    more = prompt.rows[further] if len(further) else None
+    return Shown(query, rows, max_similar, len(prompts), prompts.note, more)
 
 
 def _check_query(alignment: Alignment, prompt: Alignment) -> None:
