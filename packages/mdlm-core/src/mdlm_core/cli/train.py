@@ -119,9 +119,7 @@ def _twice(outcome: Outcome, config: RunConfig) -> str:
     return f"train.steps={2 * outcome.steps}"
 
 
-def _report(
-    outcome: Outcome, config: RunConfig, next_steps: tuple[str, ...]
-) -> None:
+def _report(outcome: Outcome, config: RunConfig, next_steps: tuple[str, ...]) -> None:
     """Say how a run ended, and what can be done next."""
     from accelerate import PartialState
 
