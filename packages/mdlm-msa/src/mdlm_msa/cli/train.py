@@ -25,7 +25,7 @@ from mdlm_core.errors import UsageError
 from mdlm_msa.data.learned import warn_if_learned
 from mdlm_msa.run_settings import config_of, given, setting, settings_of
 
-_OF_FAMILIES = ("columns", "pseudocount")
+_OF_FAMILIES = ("columns", "pseudocount", "kappa")
 """Settings that a model of one family has for itself."""
 
 

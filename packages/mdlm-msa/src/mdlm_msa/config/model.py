@@ -28,6 +28,9 @@ class ProteinDiTConfig(DiTConfig):
     which the transformer then corrects."""
     pseudocount: float = 10.0
     """Weight of the profile's prior, in rows, at the start; it is learned."""
+    kappa: float = 0.03
+    """How much a row's likeness to the one to restore counts in the profile, at the
+    start; it is learned. The more rows the profile sees, the more it should be."""
     columns: int = 0
     """In a model of one family: the columns of its query, each of which has a prior
     of its own. 0 means a model of any family, whose prior is substitution."""
@@ -44,6 +47,7 @@ class ProteinDiTConfig(DiTConfig):
             self.pseudocount > 0,
             f"model.pseudocount is {self.pseudocount}; it must be positive",
         )
+        require(self.kappa > 0, f"model.kappa is {self.kappa}; it must be positive")
         require(
             self.profile or not self.columns,
             f"model.columns is {self.columns}, and needs model.profile=true",

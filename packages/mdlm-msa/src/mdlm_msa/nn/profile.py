@@ -38,8 +38,6 @@ GAP_RATE = 0.08
 """Chance of a gap where nothing is known, or a residue is, at the start."""
 GAP_AFTER_GAP = 0.6
 """Chance of a gap in a column in which another row has one, at the start."""
-KAPPA = 0.03
-"""How much likeness counts at the start."""
 _FASTER = 10.0
 """How many times faster than other weights beta and kappa learn."""
 _LEVEL = 1e-2
@@ -60,6 +58,7 @@ class Profile(nn.Module):
 
     Args:
         pseudocount: beta at the start.
+        kappa: at the start.
         columns: in a model of one family, its columns, each with a prior of its own in
             place of substitution; otherwise 0.
     """
@@ -68,14 +67,14 @@ class Profile(nn.Module):
     query: Tensor
     """``(C - 1,)`` ids, in a model of one family; 0 before they are known."""
 
-    def __init__(self, pseudocount: float, columns: int = 0) -> None:
+    def __init__(self, pseudocount: float, kappa: float, columns: int = 0) -> None:
         super().__init__()
         background, substitution = start()
         self.background = nn.Parameter(background.log())
         self.substitution = nn.Parameter(substitution.log())
         self.log_beta = nn.Parameter(torch.zeros(()))
-        self.set_pseudocount(pseudocount)
-        self.log_kappa = nn.Parameter(torch.tensor(KAPPA).log() / _FASTER)
+        self.log_kappa = nn.Parameter(torch.zeros(()))
+        self.begin(pseudocount, kappa)
         self.column_law: nn.Parameter | None = None
         """``(C - 1, S)`` logits."""
         if columns:
@@ -85,10 +84,11 @@ class Profile(nn.Module):
         table = torch.from_numpy(STATE_OF).long()
         self.register_buffer("state_of", table.clamp(max=STATES), persistent=False)
 
-    def set_pseudocount(self, beta: float) -> None:
-        """Set beta."""
+    def begin(self, beta: float, kappa: float) -> None:
+        """Set the pseudocount, and how much likeness counts."""
         with torch.no_grad():
             self.log_beta.fill_(math.log(beta) / _FASTER)
+            self.log_kappa.fill_(math.log(kappa) / _FASTER)
 
     def forward(
         self,

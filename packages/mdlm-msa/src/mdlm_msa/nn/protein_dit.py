@@ -51,7 +51,7 @@ class ProteinDiT(DiT):
         super().__init__(config, vocab_size=vocab_size, mask_id=mask_id, length=length)
         self.profile: Profile | None = None
         if config.profile:
-            self.profile = Profile(config.pseudocount, config.columns)
+            self.profile = Profile(config.pseudocount, config.kappa, config.columns)
             self.seen = nn.Linear(STATES + 1, config.width)
         self.head = _head(config)
 
@@ -100,7 +100,7 @@ class ProteinDiT(DiT):
         with torch.no_grad():
             law.copy_(laws.log())
             profile.query.copy_(query)
-            profile.set_pseudocount(self.config.pseudocount)
+            profile.begin(self.config.pseudocount, self.config.kappa)
 
 
 def _two_axes(batch: Batch) -> Tensor:
