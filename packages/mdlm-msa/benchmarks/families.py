@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--tune-steps", type=int, default=240)
     parser.add_argument("--rows", type=int, default=16, help="held-out rows measured")
     parser.add_argument("--tuned-rows", type=int, default=64, help="the same, tuned")
-    parser.add_argument("--new", type=int, default=100, help="rows generated")
+    parser.add_argument("--new", type=int, default=60, help="rows generated")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     stages: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -274,19 +274,19 @@ def compared(given: argparse.Namespace, name: str) -> Mapping[str, Any]:
     shown = family.alignment.select(np.concatenate([[0], family.train_rows]))
     found = {}
     for line, run, sampler, support in (
-        ("model, 16 rows shown", base, "ddpm", 0),
+        ("model, 8 rows shown", base, "ddpm", 0),
         ("the same, all rows in its profile", base, "ddpm", 2000),
-        ("tuned, 16 rows shown", tuned_run, "ddpm", 2000),
+        ("tuned, 8 rows shown", tuned_run, "ddpm", 2000),
         ("tuned, remask", tuned_run, "remask", 2000),
         ("tuned, one-shot", tuned_run, "one-shot", 2000),
     ):
         config = GenerationConfig(
             rows=given.new,
-            together=10,
-            prompt=16,
+            together=20,
+            prompt=8,
             support=support,
             select="random",
-            steps=64,
+            steps=32,
             sampler=sampler,
             draws=0,
             length=8192,
