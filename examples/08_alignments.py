@@ -45,7 +45,7 @@ def main() -> None:
         train(config, out=Path(folder) / "run", catalog=catalog)
         run = load_run(Path(folder) / "run")
         families = {n: f for n, f in run.source.families.items() if f.whole}
-        model, noise = run.module.backbone, Noise(0)
+        model, noise = run.backbone, Noise(0)
         table = evaluate_model(model, families, ks=(0, 8), rows=6, draws=2, noise=noise)
         print(table.text())
         family = next(iter(families.values())).alignment

@@ -124,7 +124,7 @@ def bits(given: argparse.Namespace) -> None:
         names = given.held_out.split(",")
         families = {name: divided(given.data, name) for name in names}
         table = evaluate_model(
-            run.module.backbone,  # type: ignore[arg-type]
+            run.backbone,
             families,
             rows=given.rows,
             draws=4,
@@ -210,7 +210,7 @@ def tuned(given: argparse.Namespace, name: str) -> dict[str, Any]:
         loaded = load_run(folder)
         found[f"{which}_step"] = loaded.step
         table = evaluate_model(
-            loaded.module.backbone,  # type: ignore[arg-type]
+            loaded.backbone,
             {name: family},
             ks=(0, 4, 16),
             rows=given.tuned_rows,
@@ -292,7 +292,7 @@ def compared(given: argparse.Namespace, name: str) -> Mapping[str, Any]:
             length=8192,
         )
         rows = generate(
-            run.module.backbone,  # type: ignore[arg-type]
+            run.backbone,
             shown,
             config,
             schedule=run.schedule,

@@ -488,21 +488,3 @@ def test_ids_outside_the_alphabet_are_never_allowed():
 def test_generate_needs_no_settings():
     found = generate(Flat(), QUERY, schedule=LogLinear(0.0), length=128)
     assert len(found.rows) == 16
-
-
-def test_further_rows_are_seen_by_the_profile_alone():
-    model = Context()
-    found = write(model=model, rows=2, together=2, prompt=2, support=2)
-    for seen in model.seen:
-        more = seen.condition["support"]
-        assert more.shape == (len(seen), 2, 20)
-        for line, rows in zip(seen.tokens, more, strict=True):
-            on = line[1:-1].view(-1, 21)[:, 1:].tolist()
-            for row in rows.tolist():
-                assert row not in on[:3]
-                assert row in [encode(text).tolist() for text in ROWS[1:]]
-    (told,) = set(found.shown.values())
-    assert len(told) == len(set(told)) == 4  # two on the canvas, two beside it
-    plain = Context()
-    write(model=plain, rows=2, together=2, prompt=2)
-    assert all("support" not in seen.condition for seen in plain.seen)

@@ -273,32 +273,6 @@ def test_rows_without_a_residue_in_the_window_are_not_used() -> None:
     assert among.tolist() == [1, 2]
 
 
-def test_further_rows_are_of_the_family_and_not_on_the_canvas() -> None:
-    made = source_of(many(), length=70, rows=3, support=12, hold_out=("family-2",))
-    counts = set()
-    for split in ("train", "validation"):
-        for batch in islice(made.batches(split, size=4, seed=0), 24):
-            more = batch.condition.get("support")
-            if more is None:
-                counts.add(0)
-                continue
-            for b in range(len(batch)):
-                columns = int(batch.positions[b, :, 0].max())
-                rows = rows_of(batch.tokens[b][~batch.pad[b]], columns)
-                found = [row for row in more[b, :, :columns].tolist() if any(row)]
-                counts.add(len(found))
-                query = decode(rows[0])
-                family = next(
-                    f for f in made.families.values() if f.alignment.query == query
-                )
-                shown = family.held_out_rows if family.whole else family.train_rows
-                known = {tuple(row) for row in family.alignment.rows[shown].tolist()}
-                assert {tuple(row) for row in found} <= known
-                on = {tuple(row) for row in rows[1:].tolist()}
-                assert not on & {tuple(row) for row in found}
-    assert counts == set(range(13))
-
-
 def test_another_row_may_stand_for_the_query() -> None:
     """Then the canvas has its columns, and it is not among the homologues."""
     rows = ["ACDEFGHIKL", "AC--FGHIKW", "ACDEFG---V", "--------KL"]

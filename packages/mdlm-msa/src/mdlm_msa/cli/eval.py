@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mdlm_msa.alignment import Alignment
     from mdlm_msa.data.family import Family
+    from mdlm_msa.evaluation.evaluating import Method
     from mdlm_msa.evaluation.held_out import HeldOutTable
 
 _METHODS = ("mean-field", "pseudo-likelihood")
@@ -133,7 +134,7 @@ def evaluate(
         recorded=recorded,
         known=None if known is None else read_alignment(known).canonical(),
         structure=None if structure is None else read_structure(structure, new.query),
-        method=couplings,  # type: ignore[arg-type]
+        method=cast("Method", couplings),
         min_coverage=min_coverage,
         most=rows,
         held_out=held_out,

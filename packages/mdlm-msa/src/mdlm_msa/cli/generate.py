@@ -160,7 +160,7 @@ def generate(
     from mdlm_msa.generation.demands import demands, parse_allowed
 
     one_of("--format", format, ("auto", *FORMATS))
-    settings = {
+    settings: dict[str, Any] = {
         "rows": rows,
         "together": together,
         "length": length,
@@ -181,7 +181,7 @@ def generate(
         "draws": draws,
     }
     given = {key: value for key, value in settings.items() if value is not None}
-    asked = GenerationConfig(**given)  # type: ignore[arg-type]
+    asked = GenerationConfig(**given)
     jobs = _jobs(query, msa_prompt, cluster, out, format, force)
     if len(jobs) == 1:
         demands(jobs[0][1].canonical().rows[0], asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
@@ -16,6 +16,9 @@ from mdlm_msa.config.data import Selection
 
 from . import writing_options as options
 from .writing_options import at_least, one_of, say
+
+if TYPE_CHECKING:
+    from mdlm_msa.generation.holes import What
 
 _WHAT = ("gaps", "x", "fragments", "columns", "unlikely")
 
@@ -172,7 +175,7 @@ def inpaint(
         found = fill(
             opened.loaded.backbone,
             alignment,
-            what,  # type: ignore[arg-type]
+            cast("What", what),
             opened.config,
             schedule=opened.loaded.schedule,
             length=opened.loaded.source.length,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -219,9 +219,12 @@ def synthetic(alignment: Alignment) -> Iterator[Finding]:
 
 
 def _of_rows(
-    level: Literal["error", "warning", "note"], rule: str, what: str, rows: object
+    level: Literal["error", "warning", "note"],
+    rule: str,
+    what: str,
+    rows: Iterable[int],
 ) -> Finding:
-    numbers = [int(row) + 1 for row in rows]  # type: ignore[attr-defined]
+    numbers = [int(row) + 1 for row in rows]
     shown = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
     message = f"{len(numbers)} {what}: row {shown}"
     return Finding(level, rule, message, tuple(numbers[:1000]))

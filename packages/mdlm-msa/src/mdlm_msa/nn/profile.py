@@ -116,7 +116,6 @@ class Profile(nn.Module):
             self._check_query(tokens[(row == 0) & (column > 0)], column)
         count, columns = int(row.max()) + 1, int(column.max()) + 1
         state = self.state_of[tokens.clamp(max=255)].masked_fill(unseen, STATES)
-        state = state.masked_fill(column == 0, STATES)
         group = torch.arange(len(tokens), device=tokens.device)[:, None]
         groups = len(tokens)
         if documents is not None:
