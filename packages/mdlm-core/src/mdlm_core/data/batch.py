@@ -5,7 +5,7 @@ Letters: B batch, L length, P position axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -82,6 +82,32 @@ class Batch:
     def select(self, rows: Tensor | slice) -> Batch:
         """Return the rows `rows`, an index, a mask or a slice."""
         return self._map(lambda tensor: tensor[rows])
+
+    @staticmethod
+    def cat(batches: Sequence[Batch]) -> Batch:
+        """Return the rows of several batches of one length, one after the other.
+
+        They have the same optional fields and conditions, and the first one's epoch.
+        """
+        first = batches[0]
+
+        def optional(name: str) -> Tensor | None:
+            parts = [getattr(batch, name) for batch in batches]
+            return None if parts[0] is None else torch.cat(parts)
+
+        return replace(
+            first,
+            tokens=torch.cat([batch.tokens for batch in batches]),
+            frozen=torch.cat([batch.frozen for batch in batches]),
+            pad=torch.cat([batch.pad for batch in batches]),
+            sample_id=torch.cat([batch.sample_id for batch in batches]),
+            positions=optional("positions"),
+            documents=optional("documents"),
+            condition={
+                name: torch.cat([batch.condition[name] for batch in batches])
+                for name in first.condition
+            },
+        )
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`."""

@@ -7,7 +7,8 @@ K head size, N selected positions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,13 @@ class DiT(nn.Module):
 
     Blocks are the identity and logits are zero at the start, so that a new model
     gives every token the same probability.
+
+    A subclass may say more than the canvas does: by the condition of the norms
+    (:meth:`conditioning`), by vectors that its blocks attend to (:meth:`memory`, which
+    a `block_type` of its own reads), or by what the trunk begins with (:meth:`trunk`).
     """
+
+    block_type: ClassVar[Callable[[DiTConfig], nn.Module]]
 
     def __init__(
         self, config: DiTConfig, *, vocab_size: int, mask_id: int, length: int
@@ -59,7 +66,9 @@ class DiT(nn.Module):
 
         self.embed = TokenEmbedding(vocab_size, config.width)
         self.noise_level = NoiseLevel(config.cond_width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(
+            type(self).block_type(config) for _ in range(config.blocks)
+        )
         self.norm = AdaptiveNorm(config.width)
         self.modulation = zero_(nn.Linear(config.cond_width, 2 * config.width))
         self.head = zero_(nn.Linear(config.width, vocab_size))
@@ -122,6 +131,10 @@ class DiT(nn.Module):
         condition: Tensor = self.noise_level(sigma)
         return condition
 
+    def memory(self, batch: Batch) -> Tensor | None:
+        """Return vectors ``(B, M, D)`` for the blocks of a subclass; None here."""
+        return None
+
     def _surroundings(self, batch: Batch, x: Tensor) -> Surroundings:
         """Work out once what all blocks need to know about the positions."""
         config, positions = self.config, batch.positions
@@ -140,11 +153,12 @@ class DiT(nn.Module):
             ),
             pad=batch.pad,
             documents=batch.documents,
+            memory=self.memory(batch),
         )
 
 
 class Surroundings(NamedTuple):
-    """What a block knows about positions: where they are and who sees whom."""
+    """What a block knows besides the states: positions, who sees whom, a memory."""
 
     angles: Angles
     attention: Attention
@@ -152,6 +166,8 @@ class Surroundings(NamedTuple):
     """``(B, L)`` bool."""
     documents: Tensor | None
     """``(B, L)`` int64."""
+    memory: Tensor | None = None
+    """``(B, M, D)``: see `DiT.memory`."""
 
 
 class Block(nn.Module):
@@ -196,6 +212,9 @@ class Block(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+DiT.block_type = Block
 
 
 def zero_(layer: nn.Linear) -> nn.Linear:

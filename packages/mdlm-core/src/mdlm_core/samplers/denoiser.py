@@ -51,8 +51,12 @@ class Denoiser:
         banned: ids that are never drawn; the mask is always among them.
         policy: the masking policy that was trained with the model, for samplers that
             ask it where to go on.
+
+    How a token is drawn from a law and a number is the attribute `pick`; it is the
+    inverse CDF, or `kernels.gumbel.gumbel_max` for runs that are to be alike.
     """
 
+    pick: Callable[[Tensor, Tensor], Tensor] = staticmethod(categorical)
     passes = 1
     """Forward passes of one row in one evaluation; guidance may need two."""
 
@@ -157,7 +161,7 @@ class Denoiser:
         """Draw tokens ``(n,)`` from the truncated `law` with the numbers `u`."""
         if self.temperature == 0:
             return law.argmax(-1)
-        return categorical(self.truncated(law), u)
+        return self.pick(self.truncated(law), u)
 
     def log_probs(
         self, canvas: Batch, where: Tensor, t: Tensor | None = None

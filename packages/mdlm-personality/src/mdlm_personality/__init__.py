@@ -1,0 +1,29 @@
+"""Text conditioned on Big Five traits, by masked diffusion, with a causal layer.
+
+What is heavy is imported when it is first asked for, so that this stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE: dict[str, str] = {
+    "TRAITS": "traits",
+}
+"""Which module each public name is in."""
+
+__all__ = ["__version__", *_WHERE]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{where}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The causal layer: graphs, mechanisms, interventions, discovery."""

@@ -1,0 +1,65 @@
+"""Settings of the tasks. Light: imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mdlm_core.config.components import PretrainConfig
+from mdlm_core.config.schema import at_least, require, share
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PersonalityConfig(PretrainConfig):
+    """Learn text given traits, in three stages: encoder, causal layer, diffusion."""
+
+    stage: Literal[1, 2, 3, "all"] = "all"
+    """1 learns the encoder, 2 the causal layer, 3 the diffusion; all, one after the
+    other in one run."""
+    persona_from: str = ""
+    """A run of an earlier stage, whose encoder and causal layer are taken."""
+    freeze: bool = False
+    """Whether encoder and causal layer stay as they are in stage 3."""
+    encoder_steps: int = 200
+    """Steps of stage 1 in a run of all stages; none if the encoder has no weights."""
+    causal_steps: int = 200
+    """Steps of stage 2 in a run of all stages; none if there is nothing to learn."""
+    persona_lr: float = 3.0
+    """How many times faster than the transformer encoder and causal layer learn."""
+    sparsity: float = 0.003
+    """Weight of the absolute values of the edges in stage 2."""
+    condition_dropout: float = 0.1
+    """Share of the rows that are shown without a persona, to learn the null."""
+    trait_dropout: float = 0.3
+    """Share of the rows of which some traits are hidden, for guidance and inference
+    by single traits."""
+    warm_start: str = ""
+    """A run of an unconditional `dit` or of this model, whose weights are taken."""
+
+    def __post_init__(self) -> None:
+        PretrainConfig.__post_init__(self)
+        share("task", self, "condition_dropout", "trait_dropout")
+        at_least(0, "task", self, "encoder_steps", "causal_steps", "sparsity")
+        require(
+            self.persona_lr > 0,
+            f"task.persona_lr is {self.persona_lr}; it must be positive",
+        )
+        require(
+            self.condition_dropout + self.trait_dropout <= 1,
+            f"task.condition_dropout and task.trait_dropout add up to "
+            f"{self.condition_dropout + self.trait_dropout:g}; at most 1 is left",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TraitRegressorConfig:
+    """Learn the traits from noised text: p(y | z_t), for guidance by a classifier."""
+
+    t_min: float = 1e-3
+    """Times are drawn in [t_min, 1)."""
+    eval_rows: int = 256
+    """Held-out rows measured during training; 0 means all."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.t_min < 1, f"task.t_min is {self.t_min}; it must be in (0, 1)")
+        at_least(0, "task", self, "eval_rows")

@@ -1,0 +1,1 @@
+"""Texts of a persona, and what they would be under another."""

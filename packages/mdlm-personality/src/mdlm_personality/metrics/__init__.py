@@ -1,0 +1,1 @@
+"""Numbers about disentanglement, flips, alignment and diversity."""

@@ -1,0 +1,1 @@
+"""Backbones that are told a persona."""
