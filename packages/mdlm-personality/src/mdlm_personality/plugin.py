@@ -58,8 +58,6 @@ def mdlm_tasks() -> Iterable[TaskSpec]:
             "eval_draws": 2,
             "eval_rows": 8,
             "sample_count": 1,
-            "encoder_steps": 2,
-            "causal_steps": 2,
         },
         next_steps=(
             "mdlm personality counterfactual {run} --traits 0.8,0.6,0.7,0.9,0.3 "

@@ -10,6 +10,14 @@ from mdlm_core.config.schema import at_least, require
 
 TIERS = ("personality", "beliefs", "intentions", "actions")
 """From causes to effects."""
+CORPUS_LABELS: Mapping[str, str] = {
+    "optimism": "beliefs",
+    "trust": "beliefs",
+    "plans": "intentions",
+    "exercise": "actions",
+    "helping": "actions",
+}
+"""What is observed of invented persons besides their traits."""
 Format = Literal["auto", "csv", "jsonl", "essays", "pandora", "mypersonality"]
 
 
@@ -57,6 +65,11 @@ class PersonaCorpusConfig(_RowsConfig):
     seed: int = 0
     """Decides persons and texts."""
 
+    @property
+    def label_tiers(self) -> Mapping[str, str]:
+        """What else is observed, and the tier of each."""
+        return CORPUS_LABELS if self.labels else {}
+
     def __post_init__(self) -> None:
         _RowsConfig.__post_init__(self)
         at_least(2, "data", self, "authors")
@@ -91,6 +104,11 @@ class PersonaTextConfig(_RowsConfig):
     """Further columns that are observed, and the tier of each."""
     max_rows: int = 0
     """Use only that many texts; 0 means all."""
+
+    @property
+    def label_tiers(self) -> Mapping[str, str]:
+        """What else is observed, and the tier of each."""
+        return self.labels
 
     def __post_init__(self) -> None:
         _RowsConfig.__post_init__(self)

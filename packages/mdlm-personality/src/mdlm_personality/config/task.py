@@ -20,14 +20,16 @@ class PersonalityConfig(PretrainConfig):
     """A run of an earlier stage, whose encoder and causal layer are taken."""
     freeze: bool = False
     """Whether encoder and causal layer stay as they are in stage 3."""
-    encoder_steps: int = 200
-    """Steps of stage 1 in a run of all stages; none if the encoder has no weights."""
-    causal_steps: int = 200
-    """Steps of stage 2 in a run of all stages; none if there is nothing to learn."""
-    persona_lr: float = 3.0
+    encoder_share: float = 0.05
+    """Share of the steps for stage 1 in a run of all stages; none if the encoder has
+    no weights."""
+    causal_share: float = 0.1
+    """Share of the steps for stage 2 in a run of all stages; none if there is nothing
+    to learn."""
+    persona_lr: float = 1.0
     """How many times faster than the transformer encoder and causal layer learn."""
-    sparsity: float = 0.003
-    """Weight of the absolute values of the edges in stage 2."""
+    sparsity: float = 0.02
+    """Weight of the absolute values of edges while dagma or notears look for them."""
     condition_dropout: float = 0.1
     """Share of the rows that are shown without a persona, to learn the null."""
     trait_dropout: float = 0.3
@@ -39,10 +41,20 @@ class PersonalityConfig(PretrainConfig):
     def __post_init__(self) -> None:
         PretrainConfig.__post_init__(self)
         share("task", self, "condition_dropout", "trait_dropout")
-        at_least(0, "task", self, "encoder_steps", "causal_steps", "sparsity")
+        at_least(0, "task", self, "encoder_share", "causal_share", "sparsity")
         require(
             self.persona_lr > 0,
             f"task.persona_lr is {self.persona_lr}; it must be positive",
+        )
+        require(
+            self.encoder_share + self.causal_share < 1,
+            f"task.encoder_share and task.causal_share add up to "
+            f"{self.encoder_share + self.causal_share:g}, which leaves no step for the "
+            f"diffusion; lower them",
+        )
+        require(
+            not (self.freeze and self.stage in (1, 2)),
+            f"task.freeze is about stage 3, and task.stage is {self.stage}",
         )
         require(
             self.condition_dropout + self.trait_dropout <= 1,

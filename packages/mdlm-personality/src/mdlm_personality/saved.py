@@ -1,0 +1,74 @@
+"""Load a trained model with its persona."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mdlm_core.catalog import Catalog
+from mdlm_core.errors import UsageError
+from mdlm_core.protocols import Schedule, Tokenizer
+from mdlm_core.train.runs import LoadedRun, load_run
+
+from .nn.personality_dit import PersonalityDiT
+from .persona import Persona
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model that was trained by the task "personality", and what belongs to it."""
+
+    run: LoadedRun
+    backbone: PersonalityDiT
+    tokenizer: Tokenizer
+    schedule: Schedule
+    length: int
+    """L, of the rows it was trained on."""
+
+    @property
+    def persona(self) -> Persona:
+        """The encoder and the causal layer."""
+        return self.backbone.persona
+
+    @property
+    def device(self) -> str:
+        """Where the weights are."""
+        return str(self.persona.mean.device)
+
+
+def load(
+    run: Path | str,
+    *,
+    device: str = "auto",
+    weights: str = "ema",
+    checkpoint: str | int = "best",
+    catalog: Catalog | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Trained:
+    """Load a model from a run folder; see `mdlm_core.train.runs.load_run`.
+
+    Raises:
+        UsageError: if the run has no persona.
+    """
+    loaded = load_run(
+        run,
+        device=device,
+        weights=weights,
+        checkpoint=checkpoint,
+        catalog=catalog,
+        say=say,
+    )
+    backbone = loaded.module.backbone
+    if not isinstance(backbone, PersonalityDiT):
+        raise UsageError(
+            f"the run '{run}' has the model '{loaded.config.model.name}', which knows "
+            f"no personas; train one with 'mdlm train --plugin personality'"
+        )
+    return Trained(
+        run=loaded,
+        backbone=backbone,
+        tokenizer=loaded.tokenizer,
+        schedule=loaded.schedule,
+        length=loaded.source.length,
+    )

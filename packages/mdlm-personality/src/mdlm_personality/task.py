@@ -1,0 +1,396 @@
+"""The task: learn text given a persona.
+
+Letters: B batch, K observed columns (the five traits, then labels), n nodes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from mdlm_core.catalog import Catalog
+from mdlm_core.config.schema import Component, RunConfig
+from mdlm_core.data.batch import Batch
+from mdlm_core.data.conditions import WithoutConditions
+from mdlm_core.diffusion import Draw, Loss
+from mdlm_core.errors import CheckpointError, ConfigError
+from mdlm_core.kernels.noise import Noise
+from mdlm_core.protocols import Backbone, DataSource, MaskingPolicy, Schedule
+from mdlm_core.samplers import sample_text
+from mdlm_core.tasks.bound import measure
+from mdlm_core.tasks.held_out import held_out
+from mdlm_core.tasks.pretrain import MaskedDiffusion
+
+from . import stages
+from .causal import losses
+from .conditions import KNOWN, PERSONA, VALUES, as_condition
+from .config import PersonalityConfig
+from .nn.personality_dit import PersonalityDiT
+from .persona import Persona
+from .stages import Stage
+from .traits import TRAITS, assignment, from_mapping, shown, trait_index
+
+
+class CausalDiffusion(MaskedDiffusion):
+    """A denoiser that is told a persona, with all that decides its training loss."""
+
+    settled: Tensor
+
+    def __init__(
+        self,
+        backbone: PersonalityDiT,
+        config: PersonalityConfig,
+        *,
+        structure: str,
+        schedule: Schedule,
+        policy: MaskingPolicy,
+    ) -> None:
+        super().__init__(
+            backbone,
+            schedule=schedule,
+            policy=policy,
+            t_sampling=config.t_sampling,
+            t_min=config.t_min,
+        )
+        self.config = config
+        self.structure = structure
+        self.stage = Stage(3 if config.stage == "all" else config.stage, 0.0)
+        searching = structure in ("dagma", "notears")
+        self.register_buffer("settled", torch.tensor(not searching))
+
+    @property
+    def persona(self) -> Persona:
+        """The encoder and the causal layer."""
+        return cast("PersonalityDiT", self.backbone).persona
+
+    def parameter_groups(self, config: object) -> list[dict[str, Any]]:
+        """Return what learns at a rate of its own: the encoder and the causal layer."""
+        return [
+            {
+                "params": list(self.persona.parameters()),
+                "lr_factor": self.config.persona_lr,
+                "weight_decay": 0.0,
+            }
+        ]
+
+    def advance(self, step: int, steps: int) -> None:
+        """Go to the stage of `step`; called before every step."""
+        super().advance(step, steps)
+        self.stage = stages.stage_at(step, steps, self.config, self.persona)
+        done = self.stage.number == 2 and self.stage.progress >= stages.REFIT
+        if (done or self.stage.number == 3) and not bool(self.settled):
+            _say(losses.settle(self.persona.layer).text(self.persona.node_names))
+            self.settled.fill_(True)
+
+    def count(self, batch: Batch) -> Tensor:
+        """Return what the loss is divided by: free tokens, or rows before stage 3."""
+        if self.stage.number == 3:
+            return batch.free.sum()
+        return torch.tensor(len(batch), device=batch.tokens.device)
+
+    def forward(self, batch: Batch, draw: Draw) -> Loss:
+        """Return the training loss of `batch` in the present stage.
+
+        In stage 3, unless the persona is frozen, encoder and causal layer go on
+        learning from what is observed: the loss is -log p of text and columns together.
+        """
+        noise = draw.noise.child("persona", draw.step)
+        told = VALUES in batch.condition and KNOWN in batch.condition
+        if self.stage.number < 3:
+            if not told:
+                raise ConfigError(
+                    f"stage {self.stage.number} learns from traits, and the data has "
+                    f"none; use data.name=persona-text or persona-corpus"
+                )
+            rows = self._persona_loss(batch, noise, draw.rows, self.stage)
+            nothing = torch.zeros_like(batch.free)
+            return Loss(
+                total=rows.sum() + self._untouched(),
+                count=self.count(batch),
+                nll=torch.zeros(0, device=rows.device),
+                masked=nothing,
+            )
+        if not told:
+            return super().forward(batch, draw)
+        shown_batch = replace(batch, condition=self._shown(batch, noise, draw.rows))
+        loss = super().forward(shown_batch, draw)
+        if self.config.freeze:
+            return loss
+        rows = self._persona_loss(batch, noise, draw.rows, Stage(3, 1.0))
+        return replace(
+            loss, total=loss.total + rows.sum(), extra={"columns": rows.detach().mean()}
+        )
+
+    def _persona_loss(
+        self, batch: Batch, noise: Noise, rows: Tensor, stage: Stage
+    ) -> Tensor:
+        """Return ``(B,)``: the loss of the encoder, of the causal layer, or of both."""
+        values, known = batch.condition[VALUES], batch.condition[KNOWN]
+        total = values.new_zeros(len(values))
+        with torch.autocast(values.device.type, enabled=False):
+            if stage.number in (1, 3) and self.persona.encoder is not None:
+                total = total + stages.encoder_loss(
+                    self.persona,
+                    values,
+                    known,
+                    noise=noise.child("latents"),
+                    rows=rows,
+                    progress=stage.progress,
+                )
+            if stage.number in (2, 3) and stages.learnable(self.persona):
+                total = total + stages.causal_loss(
+                    self.persona,
+                    values,
+                    known,
+                    structure=self.structure,
+                    sparsity=self.config.sparsity,
+                    progress=stage.progress,
+                )
+        return total
+
+    def _untouched(self) -> Tensor | float:
+        """Return 0 with a gradient of 0, so that no process waits for one."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return 0.0
+        return 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+
+    def _shown(self, batch: Batch, noise: Noise, rows: Tensor) -> dict[str, Tensor]:
+        """Return the condition with some of what is known hidden.
+
+        A share of the rows loses all, which makes the null; of another share each
+        column stays with a chance that is uniform in (0, 1) over the rows.
+        """
+        values, known = batch.condition[VALUES], batch.condition[KNOWN]
+        u = noise.child("dropout").uniform(rows.to(known.device), known.shape[1] + 2)
+        none = u[:, :1] < self.config.condition_dropout
+        some = u[:, :1] < self.config.condition_dropout + self.config.trait_dropout
+        known = known & ~none & (~some | (u[:, 2:] < u[:, 1:2]))
+        condition = {**batch.condition, KNOWN: known}
+        if self.config.freeze:
+            with torch.no_grad():
+                condition[PERSONA] = self.persona.complete(values, known)
+        return condition
+
+
+class Personality:
+    """The task; see `protocols.Task`."""
+
+    def __init__(
+        self, config: PersonalityConfig, *, run: RunConfig, catalog: Catalog
+    ) -> None:
+        self.config = config
+        self.run = run
+        self.catalog = catalog
+
+    def build(self, source: DataSource) -> CausalDiffusion:
+        """Build the model for the source's tokens and labels.
+
+        Raises:
+            ConfigError: if the model knows no personas, or the stage has nothing to
+                learn.
+        """
+        labels = self.run.model.config
+        if not hasattr(labels, "labels"):
+            raise ConfigError(
+                f"model.name={self.run.model.name} cannot be told a persona; use "
+                f"personality-dit"
+            )
+        tiers = getattr(self.run.data.config, "label_tiers", {})
+        settings = replace(
+            self.run.model.config, labels={**tiers, **self.run.model.config.labels}
+        )
+        tokenizer = source.tokenizer
+        backbone = self.catalog.build(
+            "backbone",
+            Component(self.run.model.name, settings),
+            vocab_size=tokenizer.vocab_size,
+            mask_id=tokenizer.mask_id,
+            length=source.length,
+        )
+        stages.check_stage(self.config, backbone.persona)
+        return CausalDiffusion(
+            backbone,
+            self.config,
+            structure=settings.structure,
+            schedule=self.catalog.build("schedule", self.run.schedule),
+            policy=self.catalog.build("masking", self.run.masking, source=source),
+        )
+
+    def start(self, module: nn.Module, source: DataSource) -> None:
+        """Begin with the scale of the data, and with other runs' weights."""
+        trained = cast("CausalDiffusion", module)
+        backbone = cast("PersonalityDiT", trained.backbone)
+        statistics = getattr(source, "statistics", None)
+        if statistics is not None:
+            backbone.persona.set_scale(*statistics())
+        if self.config.warm_start:
+            from mdlm_core.train.warm_start import warm_start
+
+            warm_start(backbone, self.config.warm_start, source.tokenizer)
+        if self.config.persona_from:
+            _take_persona(trained, self.config.persona_from, self.catalog)
+        elif backbone.persona.encoder is not None and self.config.stage != 2:
+            expected = torch.eye(len(TRAITS))
+            if warning := backbone.persona.encoder.collapse_warning(expected):
+                _say(f"warning: {warning}")
+
+    def evaluate(self, module: nn.Module, source: DataSource) -> Mapping[str, float]:
+        """Return the bound on held-out rows, and what the traits are worth.
+
+        "loss", which decides the best checkpoint, is in nats per token given the
+        persona; "unconditional" is the same of the null. In stages 1 and 2 it is the
+        loss of the encoder or of the causal layer, in nats per row.
+        """
+        trained = cast("CausalDiffusion", module)
+        numbers = self._columns(trained, source)
+        if self.config.stage in (1, 2):
+            return {"loss": numbers.pop("columns"), **numbers}
+        noise = Noise(self.run.seed).child("evaluate")
+        schedule = self.catalog.build("schedule", self.run.schedule)
+        backbone = cast("nn.Module", trained.backbone)
+
+        def bound(data: DataSource) -> Any:
+            return measure(
+                backbone,
+                data,
+                draws=self.config.eval_draws,
+                rows=self.config.eval_rows,
+                noise=noise,
+                schedule=schedule,
+            )
+
+        told, untold = bound(source), bound(WithoutConditions(source))
+        found = {"loss": told.nats, "loss_se": told.nats_se}
+        if told.bytes_per_token:
+            found["bits_per_byte"] = told.bits_per_byte
+            found["bits_per_byte_se"] = told.bits_per_byte_se
+        return {
+            **found,
+            "perplexity": told.perplexity,
+            "unconditional": untold.nats,
+            **numbers,
+        }
+
+    def _columns(
+        self, trained: CausalDiffusion, source: DataSource
+    ) -> dict[str, float]:
+        """Return the held-out loss of encoder or causal layer, and active units."""
+        persona = trained.persona
+        number = self.config.stage if self.config.stage in (1, 2) else 2
+        measured = number == 1 or stages.learnable(persona)
+        if not measured and persona.encoder is None:
+            return {}
+        device = persona.mean.device
+        values, known = [], []
+        for batch in held_out(source, self.config.eval_rows, at_once=64):
+            if VALUES in batch.condition:
+                values.append(batch.condition[VALUES].to(device))
+                known.append(batch.condition[KNOWN].to(device))
+        if not values:
+            return {}
+        together = torch.cat(values), torch.cat(known)
+        numbers: dict[str, float] = {}
+        with torch.no_grad():
+            if number == 1:
+                rows = stages.encoder_loss(
+                    persona,
+                    *together,
+                    noise=Noise(self.run.seed).child("evaluate", "latents"),
+                    rows=torch.arange(len(together[0]), device=device),
+                    progress=1.0,
+                )
+                numbers["columns"] = float(rows.mean())
+            elif measured:
+                rows = stages.causal_loss(
+                    persona, *together, structure="tiered", sparsity=0.0, progress=1.0
+                )
+                numbers["columns"] = float(rows.mean())
+        if persona.encoder is not None:
+            active = stages.active_units(persona, *together)
+            numbers["active_units"] = float(active)
+            if not active:
+                _say(
+                    "warning: the encoder has collapsed: none of its latents says "
+                    "anything about the traits. Lower model.beta or model.sigma, set "
+                    "model.capacity, or use model.encoder=identity"
+                )
+        return numbers
+
+    def condition(self, values: Mapping[str, str], num: int) -> Mapping[str, Tensor]:
+        """Return the persona of `num` rows, for ``mdlm sample --condition``."""
+        persona = self._columns_of_run()
+        given = dict(assignment(f"{name}={text}") for name, text in values.items())
+        labels = {n: v for n, v in given.items() if n in persona[len(TRAITS) :]}
+        traits = {n: v for n, v in given.items() if n not in labels}
+        for name in traits:
+            trait_index(name)
+        told = as_condition(from_mapping(traits), labels, columns=persona)
+        return {name: tensor.expand(num, -1) for name, tensor in told.items()}
+
+    def _columns_of_run(self) -> tuple[str, ...]:
+        tiers = getattr(self.run.data.config, "label_tiers", {})
+        return (*TRAITS, *{**tiers, **self.run.model.config.labels})
+
+    def samples(self, module: nn.Module, source: DataSource, *, seed: int) -> list[str]:
+        """Sample a few texts, each of a persona drawn at random."""
+        if not self.config.sample_count or self.config.stage in (1, 2):
+            return []
+        columns = self._columns_of_run()
+        count = self.config.sample_count
+        u = Noise(seed).child("personas").uniform(torch.arange(count), len(TRAITS))
+        traits = [[round(value, 2) for value in row] for row in u.tolist()]
+        rows = [as_condition(row, columns=columns) for row in traits]
+        settings: Any = self.run.sampler.config
+        texts = sample_text(
+            cast("Backbone", module.backbone),
+            source.tokenizer,
+            schedule=self.catalog.build("schedule", self.run.schedule),
+            length=source.length,
+            num=count,
+            seed=seed,
+            sampler=self.catalog.build("sampler", self.run.sampler),
+            config=settings,
+            condition={name: torch.cat([r[name] for r in rows]) for name in rows[0]},
+        ).texts
+        return [f"[{shown(row)}] {text}" for row, text in zip(traits, texts, strict=True)]
+
+
+def _take_persona(trained: CausalDiffusion, run: str, catalog: Catalog) -> None:
+    """Copy encoder, causal layer and scale of another run.
+
+    Raises:
+        CheckpointError: if they have other columns or sizes.
+    """
+    from .saved import load
+
+    other = load(run, device="cpu", catalog=catalog)
+    own = trained.persona
+    if other.persona.columns != own.columns:
+        raise CheckpointError(
+            f"the run '{run}' observes {', '.join(other.persona.columns)}, and this one "
+            f"{', '.join(own.columns)}; give both the same labels"
+        )
+    try:
+        own.load_state_dict(other.persona.state_dict())
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"encoder and causal layer of the run '{run}' do not fit: {error}. Give "
+            f"model.encoder, latent_dim, structure and mechanism the values of that run"
+        ) from error
+    trained.settled.copy_(cast("Any", other.run.module).settled)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def build(
+    config: PersonalityConfig, *, run: RunConfig, catalog: Catalog
+) -> Personality:
+    """Return the task, for the catalog."""
+    return Personality(config, run=run, catalog=catalog)
