@@ -1,1 +1,1 @@
-"""Texts with traits."""
+"""Data: invented persons, readers of texts with traits, rows by author."""
