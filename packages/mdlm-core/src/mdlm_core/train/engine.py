@@ -198,7 +198,7 @@ class Engine:
         free, divisor = sum_over_processes(
             [float(batch.free.sum()), float(mine)], self.device
         )
-        if free == 0:
+        if (free if counted is None else divisor) == 0:
             raise TrainingError(
                 f"step {step + 1}: the batch has no free token to learn"
             )

@@ -13,7 +13,7 @@ TIERS = ("personality", "beliefs", "intentions", "actions")
 CORPUS_LABELS: Mapping[str, str] = {
     "optimism": "beliefs",
     "trust": "beliefs",
-    "plans": "intentions",
+    "outings": "intentions",
     "exercise": "actions",
     "helping": "actions",
 }
