@@ -24,7 +24,7 @@ from mdlm_core.kernels.noise import Noise
 
 from .causal import interventions
 from .causal.layer import CausalLayer
-from .causal.tiers import mask_for
+from .causal.tiers import mask_for, node_names, observed_nodes
 from .config.data import TIERS
 from .encoder import BetaVAE
 from .traits import TRAITS, check_value, trait_index
@@ -40,7 +40,6 @@ class Persona(nn.Module):
     std: Tensor
     column_nodes: Tensor
 
-
     def __init__(self, config: PersonalityDiTConfig) -> None:
         """Draw new weights from torch's global generator.
 
@@ -52,19 +51,15 @@ class Persona(nn.Module):
         self.nodes = config.latent_dim
         self.columns = (*TRAITS, *config.labels)
         """The names of the K observed columns."""
-        where = column_nodes(config.latent_dim, config.labels)
-        self.node_names = node_names(config.latent_dim, self.columns, where)
+        self.node_names = node_names(config.latent_dim, config.labels)
         """The names of the n nodes."""
+        where = observed_nodes(self.node_names, config.labels)
         self.register_buffer("column_nodes", torch.tensor(where))
         self.register_buffer("mean", torch.full((len(where),), 0.5))
         self.register_buffer("std", torch.ones(len(where)))
         self.layer = CausalLayer(
             mask_for(
-                config.structure,
-                config.latent_dim,
-                observed=where,
-                edges=config.edges,
-                names=self.node_names,
+                config.structure, self.node_names, observed=where, edges=config.edges
             ),
             mechanism=config.mechanism,
         )
@@ -128,7 +123,7 @@ class Persona(nn.Module):
         return float(standard * self.std[column] + self.mean[column])
 
     def values(self, z: Tensor) -> Tensor:
-        """Return the observed columns ``(B, K)`` of nodes ``(B, n)``, in their units."""
+        """Return the columns ``(B, K)`` of nodes ``(B, n)``, in the units of the user."""
         return z[:, self.column_nodes] * self.std + self.mean
 
     def _column(self, node: int) -> int | None:
@@ -146,7 +141,7 @@ class Persona(nn.Module):
     # ---- what a persona is -----------------------------------------------------
 
     def held(self, values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what is observed, by node: standardised ``(B, n)``, and ``(B, n)`` bool.
+        """Return what is observed: standardised nodes ``(B, n)``, and which, bool.
 
         Fewer than K columns stand for the first ones, such as the traits alone.
 
@@ -227,7 +222,7 @@ class Persona(nn.Module):
         if noise is not None:
             rows = torch.arange(len(held)) if rows is None else rows
             u = noise.uniform(rows.to(held.device), self.nodes)
-            eps = eps + torch.special.ndtri(u).to(eps) * self.layer.log_scale.exp()
+            eps = eps + torch.special.ndtri(u).to(eps) * self.layer.scale()
         return self.layer.solve(
             eps, held=torch.where(fixed, value, held), where=where | fixed
         )
@@ -249,15 +244,13 @@ class Persona(nn.Module):
         for name, amount in do.items():
             node = self.node(name)
             if bool(where[:, node].any()):
-                raise UsageError(
-                    f"{self.node_names[node]} is set twice; set it once"
-                )
+                raise UsageError(f"{self.node_names[node]} is set twice; set it once")
             where[:, node] = True
             value[:, node] = self.standard(name, amount)
         return where, value
 
     def _check_descendants(self, known: Tensor, fixed: Tensor) -> None:
-        reached = self.layer.descendants(fixed.any(0))
+        reached = interventions.descendants(self.layer, fixed.any(0))
         both = (reached & known.any(0)).nonzero()
         if len(both):
             child = self.node_names[int(both[0, 0])]
@@ -269,36 +262,3 @@ class Persona(nn.Module):
                 f"you intervene, so that it need not be so afterwards; leave {child} "
                 f"out, set it too, or ask for the counterfactual, which learns from it"
             )
-
-
-def column_nodes(nodes: int, labels: Mapping[str, str]) -> list[int]:
-    """Return the node of each column: the traits first, labels first in their tier.
-
-    Raises:
-        ConfigError: if a tier has more labels than nodes.
-    """
-    from mdlm_core.config.schema import require
-
-    size = nodes // len(TIERS)
-    free = {tier: index * size for index, tier in enumerate(TIERS)}
-    free[TIERS[0]] = len(TRAITS)
-    found = list(range(len(TRAITS)))
-    for name, tier in labels.items():
-        node = free[tier]
-        require(
-            node < (TIERS.index(tier) + 1) * size,
-            f"the label '{name}' is one too many for the tier '{tier}', which has "
-            f"{size} nodes; raise model.latent_dim",
-        )
-        free[tier] += 1
-        found.append(node)
-    return found
-
-
-def node_names(nodes: int, columns: tuple[str, ...], where: list[int]) -> list[str]:
-    """Return the names of the n nodes: a column's, or the tier and the place in it."""
-    size = nodes // len(TIERS)
-    names = [f"{TIERS[i // size]}.{i % size}" for i in range(nodes)]
-    for column, node in zip(columns, where, strict=True):
-        names[node] = column
-    return names

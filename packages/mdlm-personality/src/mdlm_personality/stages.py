@@ -98,9 +98,7 @@ def encoder_loss(
     held, where = persona.held(values, known)
     count = len(TRAITS)
     u = noise.uniform(rows, persona.encoder.latents)
-    loss = persona.encoder.loss(
-        held[:, :count], where[:, :count], u, progress=progress
-    )
+    loss = persona.encoder.loss(held[:, :count], where[:, :count], u, progress=progress)
     return loss.total
 
 

@@ -155,7 +155,9 @@ class CausalDiffusion(MaskedDiffusion):
 
     def _untouched(self) -> Tensor | float:
         """Return 0 with a gradient of 0, so that no process waits for one."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not (
+            torch.distributed.is_available() and torch.distributed.is_initialized()
+        ):
             return 0.0
         return 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
 
@@ -227,7 +229,7 @@ class Personality:
         backbone = cast("PersonalityDiT", trained.backbone)
         statistics = getattr(source, "statistics", None)
         if statistics is not None:
-            backbone.persona.set_scale(*statistics())
+            backbone.persona.set_scale(*map(torch.as_tensor, statistics()))
         if self.config.warm_start:
             from mdlm_core.train.warm_start import warm_start
 
@@ -357,7 +359,9 @@ class Personality:
             config=settings,
             condition={name: torch.cat([r[name] for r in rows]) for name in rows[0]},
         ).texts
-        return [f"[{shown(row)}] {text}" for row, text in zip(traits, texts, strict=True)]
+        return [
+            f"[{shown(row)}] {text}" for row, text in zip(traits, texts, strict=True)
+        ]
 
 
 def _take_persona(trained: CausalDiffusion, run: str, catalog: Catalog) -> None:

@@ -1,6 +1,6 @@
 """The settings of what this plugin adds. Light: imports nothing heavy."""
 
-from .data import PersonaTextConfig, PersonaCorpusConfig
+from .data import PersonaCorpusConfig, PersonaTextConfig
 from .generation import GuidanceConfig
 from .model import PersonalityDiTConfig
 from .task import PersonalityConfig, TraitRegressorConfig

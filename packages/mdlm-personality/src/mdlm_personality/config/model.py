@@ -55,12 +55,10 @@ class PersonalityDiTConfig(DiTConfig):
         at_least(0, "model", self, "beta", "capacity")
         require(
             self.latent_dim % 4 == 0 and self.latent_dim >= 20,
-            f"model.latent_dim is {self.latent_dim}; it must be a multiple of 4, and at "
-            f"least 20, so that the five traits fit into the first of four tiers",
+            f"model.latent_dim is {self.latent_dim}; it must be a multiple of 4, and "
+            f"at least 20, so that the five traits fit into the first of four tiers",
         )
-        require(
-            self.sigma > 0, f"model.sigma is {self.sigma}; it must be positive"
-        )
+        require(self.sigma > 0, f"model.sigma is {self.sigma}; it must be positive")
         require(
             bool(self.edges) == (self.structure == "fixed"),
             "model.edges goes with model.structure=fixed, and only with it",

@@ -97,9 +97,7 @@ class PersonalityDiT(DiT):
         """
         told = batch.condition
         if KNOWN not in told:
-            z = torch.zeros(
-                len(batch), self.persona.nodes, device=batch.tokens.device
-            )
+            z = torch.zeros(len(batch), self.persona.nodes, device=batch.tokens.device)
             known = torch.zeros_like(z, dtype=torch.bool)
         else:
             known = self.persona.by_node(told[KNOWN])
@@ -127,6 +125,4 @@ def build(
     config: PersonalityDiTConfig, *, vocab_size: int, mask_id: int, length: int
 ) -> PersonalityDiT:
     """Return a new model, for the catalog."""
-    return PersonalityDiT(
-        config, vocab_size=vocab_size, mask_id=mask_id, length=length
-    )
+    return PersonalityDiT(config, vocab_size=vocab_size, mask_id=mask_id, length=length)
