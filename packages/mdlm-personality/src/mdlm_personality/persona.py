@@ -123,7 +123,7 @@ class Persona(nn.Module):
         return float(standard * self.std[column] + self.mean[column])
 
     def values(self, z: Tensor) -> Tensor:
-        """Return the columns ``(B, K)`` of nodes ``(B, n)``, in the units of the user."""
+        """Return the columns ``(B, K)`` of nodes ``(B, n)``, in a user's units."""
         return z[:, self.column_nodes] * self.std + self.mean
 
     def _column(self, node: int) -> int | None:

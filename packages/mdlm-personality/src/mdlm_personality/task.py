@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from mdlm_core.catalog import Catalog
@@ -155,9 +156,7 @@ class CausalDiffusion(MaskedDiffusion):
 
     def _untouched(self) -> Tensor | float:
         """Return 0 with a gradient of 0, so that no process waits for one."""
-        if not (
-            torch.distributed.is_available() and torch.distributed.is_initialized()
-        ):
+        if not (dist.is_available() and dist.is_initialized()):
             return 0.0
         return 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
 
@@ -376,8 +375,8 @@ def _take_persona(trained: CausalDiffusion, run: str, catalog: Catalog) -> None:
     own = trained.persona
     if other.persona.columns != own.columns:
         raise CheckpointError(
-            f"the run '{run}' observes {', '.join(other.persona.columns)}, and this one "
-            f"{', '.join(own.columns)}; give both the same labels"
+            f"the run '{run}' observes {', '.join(other.persona.columns)}, and this "
+            f"one {', '.join(own.columns)}; give both the same labels"
         )
     try:
         own.load_state_dict(other.persona.state_dict())

@@ -91,32 +91,34 @@ class PersonalityDiT(DiT):
         return super().hidden(self.with_persona(batch), t)
 
     def with_persona(self, batch: Batch) -> Batch:
-        """Return the batch with the nodes of its personas, ``(B, n)`` each.
+        """Return the batch with the nodes of its personas ``(B, n)``, if it has any.
 
-        "known" is by node then; both are zero where nothing is known.
+        "known" is by node then.
         """
         told = batch.condition
         if KNOWN not in told:
-            z = torch.zeros(len(batch), self.persona.nodes, device=batch.tokens.device)
-            known = torch.zeros_like(z, dtype=torch.bool)
-        else:
-            known = self.persona.by_node(told[KNOWN])
-            with torch.autocast(batch.tokens.device.type, enabled=False):
-                z = (
-                    told[PERSONA].float()
-                    if PERSONA in told
-                    else self.persona.complete(told[VALUES], told[KNOWN])
-                )
+            return batch
+        with torch.autocast(batch.tokens.device.type, enabled=False):
+            z = (
+                told[PERSONA].float()
+                if PERSONA in told
+                else self.persona.complete(told[VALUES], told[KNOWN])
+            )
+        known = self.persona.by_node(told[KNOWN])
         return replace(batch, condition={**told, PERSONA: z, KNOWN: known})
 
     def conditioning(self, batch: Batch, t: Tensor | None) -> Tensor:
-        """Return the condition of the norms ``(B, cond_width)``."""
+        """Return the condition of the norms ``(B, cond_width)``, or one for all."""
         condition = super().conditioning(batch, t)
+        if PERSONA not in batch.condition:
+            return condition + self.conditioner.null_vector
         z, known = batch.condition[PERSONA], batch.condition[KNOWN]
         return condition + self.conditioner.vector(z, known)
 
     def memory(self, batch: Batch) -> Tensor:
-        """Return what the blocks attend to, ``(B, M, D)``."""
+        """Return what the blocks attend to, ``(B, M, D)``, or ``(1, M, D)`` for all."""
+        if PERSONA not in batch.condition:
+            return self.conditioner.null_tokens.unsqueeze(0)
         z, known = batch.condition[PERSONA], batch.condition[KNOWN]
         return self.conditioner.tokens(z, known)
 
