@@ -85,7 +85,7 @@ class CausalDiffusion(MaskedDiffusion):
         self.stage = stages.stage_at(step, steps, self.config, self.persona)
         done = self.stage.number == 2 and self.stage.progress >= stages.REFIT
         if (done or self.stage.number == 3) and not bool(self.settled):
-            _say(losses.settle(self.persona.layer).text(self.persona.node_names))
+            _say(losses.settle(self.persona.layer).describe(self.persona.node_names))
             self.settled.fill_(True)
 
     def count(self, batch: Batch) -> Tensor:
@@ -208,7 +208,7 @@ class Personality:
         tokenizer = source.tokenizer
         backbone = self.catalog.build(
             "backbone",
-            Component(self.run.model.name, settings),
+            Component(name=self.run.model.name, config=settings),
             vocab_size=tokenizer.vocab_size,
             mask_id=tokenizer.mask_id,
             length=source.length,

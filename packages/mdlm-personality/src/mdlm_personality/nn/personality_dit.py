@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdlm_core.data.batch import Batch
+from mdlm_core.errors import UsageError
 from mdlm_core.nn.dit import Block, DiT, Surroundings, zero_
 from mdlm_personality.conditions import KNOWN, PERSONA, VALUES
 from mdlm_personality.persona import Persona
@@ -94,9 +95,17 @@ class PersonalityDiT(DiT):
         """Return the batch with the nodes of its personas ``(B, n)``, if it has any.
 
         "known" is by node then.
+
+        Raises:
+            UsageError: if it has values, and does not say which are known.
         """
         told = batch.condition
         if KNOWN not in told:
+            if PERSONA in told or VALUES in told:
+                raise UsageError(
+                    "a batch has personas, and its condition does not say what of them "
+                    'is "known"; give that too'
+                )
             return batch
         with torch.autocast(batch.tokens.device.type, enabled=False):
             z = (
