@@ -12,6 +12,12 @@ __version__ = "0.1.0"
 
 _WHERE: dict[str, str] = {
     "TRAITS": "traits",
+    "load_regressor": "regressor.saved",
+    "infer_traits": "inference",
+    "TraitRegressor": "regressor.model",
+    "RegressorGuidance": "regressor.guidance",
+    "Posteriors": "posteriors",
+    "BetaVAE": "encoder",
 }
 """Which module each public name is in."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from .infer import infer
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -12,3 +14,4 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Text of a persona: generate, counterfactual, edit, sweep, graph, evaluate.",
 )
+app.command("infer")(infer)
