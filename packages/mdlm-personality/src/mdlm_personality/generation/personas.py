@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -175,18 +175,18 @@ def interventions(do: Do | Sequence[Do]) -> tuple[Do, ...]:
 
 
 def _each(values: Values | Sequence[Values]) -> list[Values]:
-    """Return the personas that `values` is: itself, or its parts."""
-    if isinstance(values, Tensor):
-        return list(values) if values.dim() == 2 else [values]
+    """Return the personas that `values` is: itself, or its parts.
+
+    Raises:
+        UsageError: if there is none.
+    """
     if isinstance(values, Mapping):
         return [values]
-    parts = list(values)
-    if parts and isinstance(parts[0], Sequence | Mapping | Tensor):
-        if not (isinstance(parts[0], Tensor) and parts[0].dim() == 0):
-            return parts  # type: ignore[return-value]
+    parts: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
     if not parts:
         raise UsageError("no persona was given; give at least one")
-    return [parts]  # type: ignore[list-item]
+    single = parts[0] is None or isinstance(parts[0], int | float)
+    return [parts] if single else parts
 
 
 def _row(persona: Persona, values: Values) -> dict[str, Tensor]:
@@ -203,8 +203,7 @@ def _row(persona: Persona, values: Values) -> dict[str, Tensor]:
                 raise UsageError(f"{TRAITS[place]} is given twice; give it once")
             traits[place] = float(value)
         return as_condition(traits, labels, columns=persona.columns)
-    listed = values.tolist() if isinstance(values, Tensor) else list(values)
     return as_condition(
-        [None if value is None else float(value) for value in listed],
+        [None if value is None else float(value) for value in values],
         columns=persona.columns,
     )

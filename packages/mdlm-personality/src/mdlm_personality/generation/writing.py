@@ -6,7 +6,7 @@ Letters: B rows, L length, n nodes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,11 +21,28 @@ from mdlm_core.protocols import Sampled, Sampler, SamplerCallback, Tokenizer
 from mdlm_core.samplers import Denoiser
 from mdlm_core.samplers.canvas import canvas
 from mdlm_core.samplers.text import PRECISIONS
+from mdlm_personality.conditions import VALUES
 from mdlm_personality.config import GuidanceConfig
+from mdlm_personality.regressor.guidance import RegressorGuidance
+from mdlm_personality.regressor.model import TraitRegressor
 from mdlm_personality.saved import Trained
 
 from .personas import Change, Do, Given, Kind, Personas, Values, interventions
 from .views import Told, told
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Guidance by a regressor of traits, to those that a row is told.
+
+    It comes on top of the model's law under the persona; with a guidance of 0 that is
+    the law of nobody, and the regressor alone brings the persona in.
+    """
+
+    regressor: TraitRegressor
+    gamma: float = 1.0
+    candidates: int | None = None
+    """See `mdlm_personality.regressor.guidance.RegressorGuidance`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +56,8 @@ class Manner:
     coupled: bool = False
     """Whether tokens are drawn by Gumbel-max, so that runs with the same seed differ
     only where their laws do."""
+    regressor: Pull | None = None
+    """A regressor of traits that guides, too."""
 
     @classmethod
     def of(
@@ -48,6 +67,7 @@ class Manner:
         sets: Sequence[str] = (),
         precision: str = "fp32",
         coupled: bool = False,
+        regressor: Pull | None = None,
         **given: object,
     ) -> Manner:
         """Return the sampler of the run, with other settings where they are given.
@@ -56,7 +76,8 @@ class Manner:
             trained: the model.
             sets: settings such as ``sampler.steps=64``.
             precision: "fp32", or "bf16" for autocast.
-            coupled: see the class.
+            coupled: see the class, as `regressor`.
+            regressor: guides, too.
             given: name, steps, temperature, top_k, top_p and others of the sampler;
                 what is None is as in the run.
 
@@ -77,6 +98,7 @@ class Manner:
             name=choice.name,
             precision=precision,
             coupled=coupled,
+            regressor=regressor,
         )
 
 
@@ -153,8 +175,13 @@ def write(
     seed: int = 0,
     manner: Manner | None = None,
     callback: SamplerCallback | None = None,
+    sample_id: Tensor | None = None,
 ) -> Written:
-    """Write one text for each row of `course`; see `generate`."""
+    """Write one text for each row of `course`; see `generate`.
+
+    `sample_id` ``(B,)`` are the numbers of the rows; those that have the same one share
+    their draws.
+    """
     rows = canvas(
         trained.tokenizer,
         length=trained.length if length is None else length,
@@ -162,6 +189,8 @@ def write(
         prompt=prompt,
         device=trained.device,
     )
+    if sample_id is not None:
+        rows = replace(rows, sample_id=sample_id.to(rows.sample_id))
     noise = Noise(seed).child("sample")
     found = fill(trained, rows, course, noise=noise, manner=manner, callback=callback)
     return Written(
@@ -189,7 +218,7 @@ def fill(
     with torch.autocast(device, torch.bfloat16, enabled=low):
         return manner.sampler(
             denoiser,
-            telling(rows, course),
+            telling(trained, rows, course),
             schedule=trained.schedule,
             noise=noise,
             steps=manner.config.steps,
@@ -208,20 +237,22 @@ def denoiser_for(trained: Trained, course: Told, manner: Manner) -> Denoiser:
         banned=never_written(trained),
     )
     denoiser.policy = getattr(trained.run.module, "policy", None)
+    if (pull := manner.regressor) is not None:
+        denoiser = RegressorGuidance(
+            denoiser, pull.regressor, gamma=pull.gamma, candidates=pull.candidates
+        )
     if manner.coupled:
         denoiser.pick = gumbel_max
     return denoiser
 
 
-def telling(rows: Batch, course: Told) -> Batch:
-    """Return the canvas with what its rows are told."""
-    return Batch.of(
-        rows.tokens,
-        frozen=rows.frozen,
-        pad=rows.pad,
-        sample_id=rows.sample_id,
-        condition=course.condition(),
-    )
+def telling(trained: Trained, rows: Batch, course: Told) -> Batch:
+    """Return the canvas with what its rows are told.
+
+    "traits" are the columns of the persona, for a regressor; the model reads the nodes.
+    """
+    values = trained.persona.values(course.personas.z).detach()
+    return replace(rows, condition={**course.condition(), VALUES: values})
 
 
 def never_written(trained: Trained) -> list[int]:
