@@ -116,7 +116,8 @@ def read_edges(
     It may be texts such as ``"a -> b"``, ``"a -> b -> c"`` or ``"a,b,0.5"``; one text
     of several lines; a networkx DiGraph, whose edges may have a "weight"; or a file, or
     a single text that is the path of one: DOT (.dot, .gv), or lines as above (.csv,
-    .tsv, .txt, .edges). Blank lines, lines from # on, and a head "parent,child" are left out.
+    .tsv, .txt, .edges). Blank lines, what follows a #, and a head "parent,child" are
+    left out.
 
     Raises:
         UsageError: if a text is no edge.
