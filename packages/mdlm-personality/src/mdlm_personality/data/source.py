@@ -1,22 +1,19 @@
 """Batches of texts with what is known about their authors.
 
 Letters: B rows in this process's part of a batch, L length, R rows of a split, M
-authors, K columns: the five traits, then the labels.
+persons, K columns: the five traits, then the labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mdlm_core.data.batch import Batch
-from mdlm_core.data.packing import encode_documents
 from mdlm_core.data.source import check_request, share, shuffled
 from mdlm_core.data.split import SPLITS
 from mdlm_core.data.tokenizers import build_tokenizer, utf8
@@ -25,37 +22,19 @@ from mdlm_core.protocols import Tokenizer
 from mdlm_personality.config import PersonaCorpusConfig, PersonaTextConfig
 from mdlm_personality.traits import TRAITS
 
+from .rows import Rows
 from .split import divide
 from .texts import PersonaTexts, Places, Values
 
 Config = PersonaCorpusConfig | PersonaTextConfig
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """The windows of a split."""
-
-    tokens: NDArray[Any]
-    """``(R, W)``: W is L, or less where no author has that many tokens."""
-    sizes: Places
-    """``(R,)``: the tokens of each row that are there."""
-    owner: Places
-    """``(R,)``: the place of its author."""
-    values: Values
-    """``(M, K)``: of each author; NaN is not known."""
-    untold: bool
-    """Whether there are no texts: a row is an end token that is never scored."""
-
-    def __len__(self) -> int:
-        """R."""
-        return len(self.tokens)
-
-
 class PersonaSource:
     """Windows of authors' texts, with their values; a `protocols.DataSource`.
 
-    The texts of an author follow each other, each with the end of document after it,
-    and are cut into rows of `length`; the last row of an author is padded.
+    The texts of a person follow each other, each with the end of document after it,
+    and are cut into rows of `length`; the last row of a person is padded. A person is
+    an author, or several if the author's texts have different values.
     ``condition["traits"]`` is ``(B, K)`` float32, 0 where nothing is known, and
     ``condition["known"]`` is ``(B, K)`` bool. In a table without texts a row is one
     end token that is frozen.
@@ -76,9 +55,6 @@ class PersonaSource:
             tokenizer: what encodes them.
             length: L.
             card: more entries for the card.
-
-        Raises:
-            DataError: if an author has two values of a column.
         """
         self.tokenizer = tokenizer
         self.length = length
@@ -89,7 +65,7 @@ class PersonaSource:
         self._extra = dict(card or {})
         untold = not any(map(any, (texts.texts for texts in splits.values())))
         self._rows = {
-            split: _cut(texts, tokenizer, length, untold)
+            split: Rows.cut(texts, tokenizer, length, untold)
             for split, texts in splits.items()
         }
 
@@ -112,7 +88,7 @@ class PersonaSource:
             card: more entries for the card.
 
         Raises:
-            DataError: if a split is empty, or an author has two values of a column.
+            DataError: if a split is empty.
         """
         splits = divide(texts, config.holdout)
         if tokenizer is None:
@@ -205,12 +181,12 @@ class PersonaSource:
     def windows(self, split: str) -> PersonaTexts:
         """Return the rows of `split` as texts, which may begin and end inside a word.
 
-        Raises:
-            UnicodeDecodeError: never; bytes that are no UTF-8 show as U+FFFD.
+        What is measured on texts of the length of a row, such as generated ones, is
+        compared with these.
         """
         check_request(split, 1, 0, 0, 1)
         of, texts = self._rows[split], self._texts[split]
-        names, _, _ = texts.by_author()
+        names, _, _ = texts.persons()
         return PersonaTexts(
             tuple(
                 self.tokenizer.decode(row[:size].tolist())
@@ -225,27 +201,30 @@ class PersonaSource:
     def statistics(self) -> tuple[Values, Values]:
         """Return mean and standard deviation of each column, each ``(K,)`` float64.
 
-        Over the training authors of whom it is known, each counted once. The deviation
-        is at least 1e-6.
+        Over the training persons of whom it is known, each counted once. The deviation
+        is at least 1e-6. A trait that the data does not tell of anybody has those of
+        the uniform law, 1/2 and 1/sqrt(12).
 
         Raises:
-            DataError: if a column is not known of any.
+            DataError: if a label is not known of anybody.
         """
         values = self._rows["train"].values
         known = ~np.isnan(values)
         count = known.sum(axis=0)
-        if not count.all():
-            name = self.columns[int(np.argmin(count))]
-            raise DataError(
-                f"{name} is not known of any of the {len(values)} training authors; "
-                "leave it out of data.labels, or name its column with data.columns"
-            )
-        mean = np.where(known, values, 0).sum(axis=0) / count
+        for name, number in zip(self.labels, count[len(TRAITS) :], strict=True):
+            if not number:
+                raise DataError(
+                    f"{name} is not known of any of the {len(values)} persons that are "
+                    "learned from; leave it out of data.labels"
+                )
+        total = np.maximum(count, 1)
+        mean = np.where(known, values, 0).sum(axis=0) / total
         squares = np.where(known, values - mean, 0) ** 2
-        return mean, np.maximum(np.sqrt(squares.sum(axis=0) / count), 1e-6)
+        std = np.maximum(np.sqrt(squares.sum(axis=0) / total), 1e-6)
+        return np.where(count, mean, 0.5), np.where(count, std, 12**-0.5)
 
     def table(self, split: str) -> Values:
-        """Return the values of the authors of `split` ``(M, K)``; NaN is not known."""
+        """Return the values of the persons of `split` ``(M, K)``; NaN is not known."""
         check_request(split, 1, 0, 0, 1)
         return self._rows[split].values.copy()
 
@@ -284,7 +263,8 @@ class PersonaSource:
         tokens = int(rows.sizes.sum())
         known = (~np.isnan(rows.values)).mean(axis=0)
         return {
-            "authors": len(rows.values),
+            "authors": len(set(texts.authors)),
+            "persons": len(rows.values),
             "documents": len(texts),
             "rows": len(rows),
             "tokens": tokens,
@@ -300,31 +280,17 @@ def _tokenizer(name: str, texts: tuple[str, ...]) -> Tokenizer:
     return build_tokenizer(name if any(texts) else "byte", texts)
 
 
-def _cut(texts: PersonaTexts, tokenizer: Tokenizer, length: int, untold: bool) -> _Rows:
-    """Join the texts of each author, and cut the windows."""
-    names, owner, values = texts.by_author()
-    order = np.argsort(owner, kind="stable")
-    encoded = list(
-        encode_documents(tokenizer, (texts.texts[i] for i in order), eod=True)
-    )
-    flat = np.concatenate(encoded)
-    counts = np.bincount(
-        owner[order], weights=[len(ids) for ids in encoded], minlength=len(names)
-    ).astype(np.int64)  # (M,)
-    windows = -(-counts // length)
-    of = np.repeat(np.arange(len(names), dtype=np.int64), windows)  # (R,)
-    nth = np.arange(len(of)) - (np.cumsum(windows) - windows)[of]
-    starts = (np.cumsum(counts) - counts)[of] + nth * length
-    sizes = np.minimum(length, counts[of] - nth * length)
-    tokens = np.full((len(of), int(sizes.max())), tokenizer.pad_id, dtype=flat.dtype)
-    for row, (start, size) in enumerate(zip(starts.tolist(), sizes, strict=True)):
-        tokens[row, :size] = flat[start : start + size]
-    return _Rows(tokens, sizes, of, values, untold)
-
-
 def build_corpus(config: PersonaCorpusConfig) -> PersonaSource:
     """Return the data source of the invented persons."""
     from .corpus import persona_corpus
 
     card = {"name": "persona-corpus", "seed": config.seed, "effect": config.effect}
     return PersonaSource.from_texts(persona_corpus(config), config, card=card)
+
+
+def build(config: PersonaTextConfig) -> PersonaSource:
+    """Return the data source of a file of texts with traits."""
+    from .formats import read
+
+    texts, card = read(config)
+    return PersonaSource.from_texts(texts, config, card=card)

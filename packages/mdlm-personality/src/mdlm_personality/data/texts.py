@@ -21,7 +21,7 @@ class PersonaTexts:
     texts: tuple[str, ...]
     """Empty texts are people of whom only the values are known."""
     authors: tuple[str, ...]
-    """For each text; texts with the same author are never divided."""
+    """For each text; all texts of an author are in one split."""
     values: Values
     """``(N, K)``: the five traits in [0, 1], then the labels; NaN is not known."""
     columns: tuple[str, ...]
@@ -52,32 +52,20 @@ class PersonaTexts:
             self.tiers,
         )
 
-    def by_author(self) -> tuple[tuple[str, ...], Places, Values]:
-        """Return the authors in the order of their first text, and what is of each.
+    def persons(self) -> tuple[tuple[str, ...], Places, Values]:
+        """Return who there is, in the order of their first text, and what is of each.
+
+        An author whose texts have different values, as where each text was judged on
+        its own, is one person for each set of values.
 
         Returns:
-            The M authors; for each text the place of its author ``(N,)``; and the
-            values of each author ``(M, K)``, a value that one of the texts has.
-
-        Raises:
-            DataError: if two texts of an author have different values of a column.
+            The author of each of the M persons; for each text the place of its person
+            ``(N,)``; and the values of each person ``(M, K)``.
         """
-        place: dict[str, int] = {}
+        places: dict[tuple[str, bytes], int] = {}
+        keys = zip(self.authors, map(bytes, self.values + 0.0), strict=True)
         owner = np.array(
-            [place.setdefault(author, len(place)) for author in self.authors],
-            dtype=np.int64,
+            [places.setdefault(key, len(places)) for key in keys], dtype=np.int64
         )
-        values = np.full((len(place), len(self.columns)), np.nan)
-        for column, name in enumerate(self.columns):
-            known = np.flatnonzero(~np.isnan(self.values[:, column]))
-            found = self.values[known, column]
-            values[owner[known], column] = found
-            wrong = known[values[owner[known], column] != found]
-            if len(wrong):
-                author = self.authors[wrong[0]]
-                one = self.values[wrong[0], column]
-                raise DataError(
-                    f"the author '{author}' has two values of {name}: "
-                    f"{one:g} and {values[owner[wrong[0]], column]:g}; a person has one"
-                )
-        return tuple(place), owner, values
+        first = np.unique(owner, return_index=True)[1]
+        return tuple(author for author, _ in places), owner, self.values[first]
