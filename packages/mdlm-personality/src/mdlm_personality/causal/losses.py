@@ -114,7 +114,7 @@ class Settled:
     broken: tuple[tuple[int, int, float], ...]
     """Of those that were cut because a cycle was left, the weakest on it."""
 
-    def text(self, names: Sequence[str]) -> str:
+    def describe(self, names: Sequence[str]) -> str:
         """Return this in words."""
         said = (
             f"{self.kept} of {self.kept + len(self.dropped) + len(self.broken)} edges "
