@@ -18,6 +18,10 @@ _WHERE: dict[str, str] = {
     "RegressorGuidance": "regressor.guidance",
     "Posteriors": "posteriors",
     "BetaVAE": "encoder",
+    "CausalMDLM": "causal_mdlm",
+    "MDLMPANDORADataset": "original",
+    "PersonalityDiTBlock": "original",
+    "create_mdlm_dataloaders": "original",
 }
 """Which module each public name is in."""
 
