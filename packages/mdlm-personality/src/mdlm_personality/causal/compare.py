@@ -64,8 +64,7 @@ def edge_scores(estimated: Edges, truth: Edges) -> EdgeScores:
 def total_effects(weight: Array) -> Array:
     """Return T = (I - A)^-1 of shape (d, d): the effect on j of one unit more of i."""
     identity = np.eye(len(weight))
-    found: Array = np.linalg.solve(identity - weight, identity)
-    return found
+    return np.asarray(np.linalg.solve(identity - weight, identity), np.float64)
 
 
 def expected(
@@ -75,13 +74,13 @@ def expected(
 
     Columns S of A are zero and c_S = v: then E[z] = (I - A^T)^-1 c.
     """
-    weight = np.array(weight, dtype=float)
+    weight = np.array(weight, dtype=np.float64)
     centre = np.zeros(len(weight)) if intercept is None else np.array(intercept)
     for node, value in do.items():
         weight[:, node] = 0.0
         centre[node] = value
-    found: Array = np.linalg.solve(np.eye(len(weight)) - weight.T, centre)
-    return found
+    found = np.linalg.solve(np.eye(len(weight)) - weight.T, centre)
+    return np.asarray(found, np.float64)
 
 
 def intervention_error(estimated: Array, truth: Array, value: float = 1.0) -> Array:

@@ -30,7 +30,7 @@ def dagma_linear(
     data: Array,
     *,
     lambda1: float = 0.03,
-    threshold: float = 0.3,
+    threshold: float | Array = 0.3,
     allowed: Mask | None = None,
     s: Sequence[float] = (1.0, 0.9, 0.8, 0.7, 0.6),
     mu: float = 1.0,
@@ -49,7 +49,8 @@ def dagma_linear(
     Args:
         data: (n, d), no value missing; centred here, never scaled.
         lambda1: weight of the absolute values.
-        threshold: edges of smaller absolute weight are dropped at the end.
+        threshold: edges of smaller absolute weight are dropped at the end; one number,
+            or one for each edge (d, d).
         allowed: (d, d), which edges there may be; None means all but i -> i.
         s: one value for each round.
         mu: weight of the score in the first round.
@@ -110,7 +111,7 @@ def _dagma_round(
     if radius >= s:  # the domain shrinks with s
         weight = weight * np.sqrt(0.95 * s / radius)
     first, second = np.zeros_like(weight), np.zeros_like(weight)
-    before, count, kept, pace = np.inf, 0, weight, lr
+    before, kept, pace = np.inf, weight, lr
     for step in range(1, steps + 1):
         inverse = np.linalg.inv(s * identity - weight * weight)
         if inverse.min() < -1e-12:  # left the domain: take it back
@@ -120,11 +121,10 @@ def _dagma_round(
         residual = identity - weight
         slope = -covariance @ residual + lambda1 * np.sign(weight)
         gradient = np.where(mask, mu * slope + 2 * weight * inverse.T, 0.0)
-        count += 1
         first = betas[0] * first + (1 - betas[0]) * gradient
         second = betas[1] * second + (1 - betas[1]) * gradient**2
-        move = first / (1 - betas[0] ** count)
-        move /= np.sqrt(second / (1 - betas[1] ** count)) + 1e-8
+        move = first / (1 - betas[0] ** step)
+        move /= np.sqrt(second / (1 - betas[1] ** step)) + 1e-8
         kept, weight = weight, weight - pace * move
         pace = min(lr, 1.05 * pace)
         if step % every == 0:
@@ -141,7 +141,7 @@ def notears_linear(
     data: Array,
     *,
     lambda1: float = 0.1,
-    threshold: float = 0.3,
+    threshold: float | Array = 0.3,
     allowed: Mask | None = None,
     h_tolerance: float = 1e-8,
     rho_max: float = 1e16,
@@ -156,7 +156,8 @@ def notears_linear(
     Args:
         data: (n, d), no value missing; centred here, never scaled.
         lambda1: weight of the absolute values.
-        threshold: edges of smaller absolute weight are dropped at the end.
+        threshold: edges of smaller absolute weight are dropped at the end; one number,
+            or one for each edge (d, d).
         allowed: (d, d), which edges there may be; None means all but i -> i.
         h_tolerance: when it is acyclic enough.
         rho_max: where it gives up.
@@ -221,7 +222,8 @@ def acyclic_part(weight: Array) -> tuple[Array, list[tuple[int, int]]]:
     Returns:
         A copy without cycles, and the edges (parent, child) that were taken out.
     """
-    kept, dropped = np.array(weight, dtype=float), []
+    kept = np.array(weight, dtype=float)
+    dropped: list[tuple[int, int]] = []
     while True:
         graph = nx.from_numpy_array((kept != 0).astype(int), create_using=nx.DiGraph)
         try:

@@ -11,6 +11,7 @@ import gzip
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mdlm_core.errors import ConfigError, DataError
+from mdlm_core.errors import ConfigError, DataError, UnknownNameError
 from mdlm_personality.config.data import TIERS, check_labels
 from mdlm_personality.traits import TRAITS, trait_index
 
@@ -52,12 +53,16 @@ class Table:
         Raises:
             UnknownNameError: if there is none; near misses are listed.
         """
-        from .graph import place
-
-        index = place(self.names, name)
-        if index >= len(self.names):
-            raise DataError(f"{self.source} has no column '{name}'")
-        return index
+        if name in self.names:
+            return self.names.index(name)
+        with suppress(UnknownNameError):
+            if (trait := TRAITS[trait_index(name)]) in self.names:
+                return self.names.index(trait)
+        near = get_close_matches(name, self.names, n=1, cutoff=0.5)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise UnknownNameError(
+            f"'{name}' is no column in use; there are {', '.join(self.names)}.{hint}"
+        )
 
     def complete(self) -> Table:
         """Return the rows of which every value is known.
