@@ -1,11 +1,11 @@
 """Write texts of a class, or fill in the blanks of one.
 
-Letters: B rows, L length, D width, N selected positions, V vocabulary, C classes.
+Letters: B rows, L length, V vocabulary, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from mdlm_core.config.components import SamplerConfig
 from mdlm_core.data.batch import Batch
-from mdlm_core.diffusion.parameterization import subs
 from mdlm_core.errors import UnknownNameError, UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import (
@@ -26,30 +25,24 @@ from mdlm_core.protocols import (
 )
 from mdlm_core.samplers.ancestral import build
 from mdlm_core.samplers.denoiser import Denoiser
+from mdlm_core.samplers.guidance import Guidance
 from mdlm_core.samplers.text import Texts, device_of, sample_text
 
 from .nn.condition import LABEL, NULL, Conditional, labelled
 
-_PIECE = {"cpu": 2**22, "other": 2**26}  # logits at once
 
+class ClassGuidance(Guidance):
+    """A denoiser with the law ``p_c^g p_u^(1-g)``: classifier-free guidance.
 
-class ClassGuidance(Denoiser):
-    """A denoiser with logits ``u + g (c - u)``: classifier-free guidance.
-
-    c are the logits under the class of a row and u those under the null class, or
-    under another class that the text is to be unlike (Ho and Salimans, 2022, arXiv
-    2207.12598, eq. 6, with g = 1 + w). Both are log-probabilities up to a constant, so
-    that the law is ``p_c^g p_u^(1-g)``, renormalised: g = 0 gives p_u and g = 1 gives
-    p_c. The banned tokens and the mask have probability zero.
+    p_c is the law under the class of a row and p_u that under the null class, or under
+    another class that the text is to be unlike; see `mdlm_core.samplers.guidance`.
 
     Args:
         backbone: the model.
         scale: g.
-        against: the class of u, -1 for the null class.
+        against: the class of p_u, -1 for the null class.
         settings: as of `Denoiser`.
     """
-
-    passes = 2
 
     def __init__(
         self,
@@ -64,6 +57,8 @@ class ClassGuidance(Denoiser):
     ) -> None:
         super().__init__(
             backbone,
+            views=(lambda canvas: canvas, partial(_of_class, label=against)),
+            weights=(scale, 1 - scale),
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
@@ -72,29 +67,10 @@ class ClassGuidance(Denoiser):
         self.scale = scale
         self.against = against
 
-    def states(self, canvas: Batch, where: Tensor, t: Tensor | None = None) -> Tensor:
-        """Return ``(N, 2 D)``: the states under the class, then those to leave."""
-        rows = torch.arange(len(canvas), device=canvas.tokens.device).repeat(2)
-        own = canvas.condition[LABEL]
-        labels = torch.cat([own, torch.full_like(own, self.against)])
-        both = labelled(canvas.select(rows), labels)
-        times = None if t is None else t.repeat(2)
-        states = super().states(both, where.repeat(2, 1), times)
-        return torch.cat(states.chunk(2), dim=-1)
 
-    def laws_of(self, states: Tensor) -> Iterator[Tensor]:
-        """Yield the guided laws ``(n, V)``."""
-        self.count.head_rows += 2 * len(states)
-        size = _PIECE.get(states.device.type, _PIECE["other"])
-        barred = [*self.banned, self.mask_id]
-        banned = torch.tensor(barred, dtype=torch.int64, device=states.device)
-        for piece in torch.split(states, max(1, size // self.backbone.vocab_size)):
-            c, u = (
-                self.backbone.logits(half.contiguous()).float()
-                for half in piece.chunk(2, dim=-1)
-            )
-            logits = (u + self.scale * (c - u)).index_fill(-1, banned, -torch.inf)
-            yield subs(logits, self.mask_id)
+def _of_class(canvas: Batch, *, label: int) -> Batch:
+    """Return the canvas with every row of the class `label`."""
+    return labelled(canvas, torch.full_like(canvas.condition[LABEL], label))
 
 
 def guided(
