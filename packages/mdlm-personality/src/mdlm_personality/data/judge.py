@@ -32,7 +32,8 @@ class Judgement:
     mean: Values
     """``(N, K)``: the posterior mean; NaN where no word tells anything."""
     log_odds: Values
-    """``(N, K)``: log p(value > 0.5 | words) / p(value < 0.5 | words); NaN likewise."""
+    """``(N, K)``: log p(value > 0.5 | words) / p(value < 0.5 | words); NaN likewise,
+    and 0 where both sides have as many words."""
 
 
 _WORD = re.compile(r"[a-z]+")
@@ -76,6 +77,7 @@ def judge(texts: Sequence[str], *, effect: float = 8.0) -> Judgement:
         means = np.where(told, softmax(joint, axis=1) @ grid, np.nan)
         above = logsumexp(joint[:, grid > 0.5], axis=1)
         odds = above - logsumexp(joint[:, grid < 0.5], axis=1)
+        odds = np.where(kinds[:, 0] == kinds[:, 1], 0.0, odds)  # exactly: symmetry
         odds = np.where(told, odds, np.nan)
         mean[:, column] = means[back.reshape(-1)]
         log_odds[:, column] = odds[back.reshape(-1)]

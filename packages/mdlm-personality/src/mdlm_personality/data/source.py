@@ -288,6 +288,13 @@ def build_corpus(config: PersonaCorpusConfig) -> PersonaSource:
     return PersonaSource.from_texts(persona_corpus(config), config, card=card)
 
 
+def read_texts(config: PersonaTextConfig) -> PersonaTexts:
+    """Return the texts of a file, not yet divided; see `formats.read` for errors."""
+    from .formats import read
+
+    return read(config)[0]
+
+
 def build(config: PersonaTextConfig) -> PersonaSource:
     """Return the data source of a file of texts with traits."""
     from .formats import read
