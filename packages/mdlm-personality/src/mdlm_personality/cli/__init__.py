@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from .counterfactual import counterfactual
+from .edit import edit
+from .generate import generate
 from .infer import infer
+from .sweep import sweep
 
 __all__ = ["app"]
 
@@ -15,3 +19,7 @@ app = typer.Typer(
     help="Text of a persona: generate, counterfactual, edit, sweep, graph, evaluate.",
 )
 app.command("infer")(infer)
+app.command("generate")(generate)
+app.command("counterfactual")(counterfactual)
+app.command("edit")(edit)
+app.command("sweep")(sweep)

@@ -1,0 +1,122 @@
+"""A sweep as a picture. It needs matplotlib."""
+
+from __future__ import annotations
+
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mdlm_core.errors import MissingExtraError, UsageError
+from mdlm_personality.traits import TRAITS
+
+from .sweep import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MISSING = (
+    "no picture: matplotlib is not installed. Try: pip install "
+    "'mdlm-personality[plot]', then the same command again"
+)
+COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00")
+"""Of the five traits; of Okabe and Ito, 2008: told apart with any colour vision."""
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.hashsalt": "mdlm",
+}
+
+
+def check_plot(path: Path) -> None:
+    """Refuse to draw before anything is written.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+        UsageError: if the ending of `path` is no kind of picture.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError(MISSING)
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(
+            f"'{path}' is no name of a picture; end it in .svg, .png or .pdf"
+        )
+
+
+def draw(found: Sweep, path: Path) -> None:
+    """Write the picture of a sweep that a judge has read.
+
+    One axis gives a line for each trait, with its standard error; two axes give a map
+    of the score of each trait that is an axis, or of all five if none is.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+        UsageError: if no judge has read the texts, or `path` is no picture.
+    """
+    check_plot(path)
+    if not found.judge:
+        raise UsageError(
+            "a picture shows what a judge reads in the texts; give a judge"
+        )
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        if len(found.axes) == 1:
+            figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+            _lines(figure, found)
+        else:
+            figure = Figure(
+                figsize=(4.4 * len(_shown(found)), 3.6), layout="constrained"
+            )
+            _maps(figure, found)
+        figure.savefig(path)
+
+
+def _lines(figure: Figure, found: Sweep) -> None:
+    axes = figure.subplots()
+    (name, values), *_ = found.axes.items()
+    for k, trait in enumerate(TRAITS):
+        means = [cell.mean(k) for cell in found.cells]
+        errors = [_or_zero(cell.error(k)) for cell in found.cells]
+        axes.errorbar(
+            values,
+            means,
+            yerr=errors,
+            label=trait,
+            color=COLOURS[k],
+            linewidth=2.2 if trait == name else 1.0,
+            marker="o",
+            markersize=4,
+            capsize=2,
+        )
+    if name in TRAITS:
+        axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=":")
+    axes.set(xlabel=f"{name}, set", ylabel="as the texts read", ylim=(-0.02, 1.02))
+    axes.legend(fontsize=8)
+
+
+def _maps(figure: Figure, found: Sweep) -> None:
+    (first, rows), (second, columns) = found.axes.items()
+    shown = _shown(found)
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    for panel, trait in zip(panels, shown, strict=True):
+        k = TRAITS.index(trait)
+        means = [cell.mean(k) for cell in found.cells]
+        grid = [means[i : i + len(columns)] for i in range(0, len(means), len(columns))]
+        image = panel.imshow(grid, origin="lower", vmin=0, vmax=1, aspect="auto")
+        panel.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
+        panel.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+        panel.set(xlabel=f"{second}, set", ylabel=f"{first}, set", title=trait)
+        figure.colorbar(image, ax=panel)
+
+
+def _shown(found: Sweep) -> list[str]:
+    return [name for name in found.axes if name in TRAITS] or list(TRAITS)
+
+
+def _or_zero(error: float) -> float:
+    return 0.0 if math.isnan(error) else error
