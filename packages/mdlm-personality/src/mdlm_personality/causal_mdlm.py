@@ -21,6 +21,7 @@ from mdlm_core.train.state import collect, named_tensors
 
 from .config import GuidanceConfig
 from .generation.counterfactual import Pair, counterfactual_pair
+from .generation.long import generate_sar
 from .generation.personas import Values
 from .generation.writing import Manner, generate, shown
 from .original_flags import run_of
@@ -225,7 +226,7 @@ class CausalMDLM(nn.Module):
         self,
         personality: Values | Sequence[Values],
         total_length: int = 2048,
-        stride_length: int = 512,
+        stride_length: int | None = None,
         guidance_scale: float = 2.0,
         intervention_dim: Node | None = None,
         intervention_value: float | None = None,
@@ -239,9 +240,9 @@ class CausalMDLM(nn.Module):
         Args:
             personality: see `generate`.
             total_length: tokens of a text.
-            stride_length: new tokens of each window after the first; the rest of the
-                window is what was written before. At most as many as the model was
-                trained on.
+            stride_length: new tokens of each window after the first, at most one less
+                than a window has, which is as long as the rows of training; the rest
+                of the window is what was written before. Half a window if not given.
             guidance_scale: see `generate`.
             intervention_dim: see `generate`.
             intervention_value: see `generate`.
@@ -249,13 +250,11 @@ class CausalMDLM(nn.Module):
             seed: decides every draw.
             settings: of the sampler.
         """
-        from .generation.long import generate_sar
-
         return generate_sar(
             self.trained,
             personality,
             total_length=total_length,
-            stride_length=stride_length,
+            stride_length=stride_length or max(1, self.trained.length // 2),
             do=self._do(intervention_dim, intervention_value),
             seed=seed,
             guidance=GuidanceConfig(scale=guidance_scale),
