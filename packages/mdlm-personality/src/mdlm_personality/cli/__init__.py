@@ -7,6 +7,7 @@ import typer
 from .counterfactual import counterfactual
 from .edit import edit
 from .generate import generate
+from .graph import graph
 from .infer import infer
 from .sweep import sweep
 
@@ -23,3 +24,4 @@ app.command("generate")(generate)
 app.command("counterfactual")(counterfactual)
 app.command("edit")(edit)
 app.command("sweep")(sweep)
+app.command("graph")(graph)
