@@ -22,6 +22,12 @@ _WHERE: dict[str, str] = {
     "MDLMPANDORADataset": "original",
     "PersonalityDiTBlock": "original",
     "create_mdlm_dataloaders": "original",
+    "LinearSEM": "causal.sem",
+    "fit_tiered": "causal.sem",
+    "dagma_linear": "causal.discovery",
+    "notears_linear": "causal.discovery",
+    "read_table": "causal.tables",
+    "shd": "causal.compare",
 }
 """Which module each public name is in."""
 
