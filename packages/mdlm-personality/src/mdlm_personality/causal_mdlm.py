@@ -250,11 +250,13 @@ class CausalMDLM(nn.Module):
             seed: decides every draw.
             settings: of the sampler.
         """
+        if stride_length is None:
+            stride_length = max(1, self.trained.length // 2)
         return generate_sar(
             self.trained,
             personality,
             total_length=total_length,
-            stride_length=stride_length or max(1, self.trained.length // 2),
+            stride_length=stride_length,
             do=self._do(intervention_dim, intervention_value),
             seed=seed,
             guidance=GuidanceConfig(scale=guidance_scale),
