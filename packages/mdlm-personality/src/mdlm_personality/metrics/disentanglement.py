@@ -109,7 +109,9 @@ def dci(
     weighted by the code's share of R; ``C_k = 1 - H_m(R_k / sum)``, the mean over
     factors; informativeness is R^2 on the half of the persons that the regressors were
     not fitted to. Importance is the size of a coefficient on standardised codes
-    ("lasso"), or that of a random forest. Codes that do not vary have none.
+    ("lasso"), or that of a random forest, each factor's times its informativeness: a
+    regressor that predicts nothing says nothing of what its codes are for, and by
+    chance it often has one coefficient that is not 0. Codes that do not vary have none.
 
     Other arguments and errors are those of `mig`.
     """
@@ -128,8 +130,9 @@ def dci(
             continue
         x = (z[:, kept] - z[fit][:, kept].mean(0)) / spread[kept]
         weights, guess = _fitted(x, factor, fit, regressor, noise.child("fit", k))
-        importance[kept, k] = weights
-        explained.append(float(1 - ((factor[test] - guess[test]) ** 2).mean() / total))
+        r2 = float(1 - ((factor[test] - guess[test]) ** 2).mean() / total)
+        importance[kept, k] = weights * max(r2, 0.0)
+        explained.append(r2)
     informative = float(np.mean(_some(explained)))
     return DCI(
         disentanglement=_purity(importance),

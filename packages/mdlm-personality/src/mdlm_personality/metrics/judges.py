@@ -18,7 +18,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold
 
 from mdlm_core.errors import DataError
 from mdlm_core.kernels.noise import Noise
@@ -58,7 +58,7 @@ class LexiconJudge:
 
     def read(self, texts: Sequence[str]) -> Readings:
         """Return posterior means, and the sides with the greater posterior chance."""
-        from mdlm_personality.data.corpus import judge
+        from mdlm_personality.data.judge import judge
 
         found = judge(texts, effect=self.effect)
         odds = found.log_odds[:, :K]
@@ -127,7 +127,7 @@ def ceiling(
 ) -> tuple[Alignment, ...]:
     """Return how well a `TextJudge` reads authors it was not fitted to.
 
-    Folds keep authors together and the sides of each trait balanced.
+    Folds keep authors together.
 
     Args:
         texts: texts of which traits are known.
@@ -139,29 +139,19 @@ def ceiling(
     Raises:
         DataError: if there are fewer authors than folds, or no words.
     """
-    if len(set(texts.authors)) < folds:
-        raise DataError(
-            f"{len(set(texts.authors))} authors cannot be divided into {folds} folds"
-        )
+    authors = {
+        author: place for place, author in enumerate(dict.fromkeys(texts.authors))
+    }
+    if len(authors) < folds:
+        raise DataError(f"{len(authors)} authors cannot be divided into {folds} folds")
+    owner = [authors[author] for author in texts.authors]
+    seed = noise.child("folds").integer() % 2**32
+    split = GroupKFold(folds, shuffle=True, random_state=seed)
     scores = np.full((len(texts), K), np.nan)
     sides = np.full((len(texts), K), np.nan)
-    owner = texts.by_author()[1]
-    for k, name in enumerate(TRAITS):
-        known = np.flatnonzero(~np.isnan(texts.values[:, k]))
-        values = texts.values[known, k]
-        if not len(known) or np.ptp(values) == 0:
-            continue
-        seed = noise.child("folds", name).integer() % 2**32
-        split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        middle = np.median(values) if _many(values) else values.min()
-        for fit, test in split.split(known, values > middle, owner[known]):
-            vectors = _vectors(least)
-            counts = vectors.fit_transform([texts.texts[i] for i in known[fit]])
-            model = _model(counts, values[fit], strength)
-            found = vectors.transform([texts.texts[i] for i in known[test]])
-            read = _read(found, [model])
-            scores[known[test], k] = read.scores[:, 0]
-            sides[known[test], k] = read.sides[:, 0]
+    for fit, test in split.split(owner, groups=owner):
+        judge = TextJudge(least=least, strength=strength).fit(texts.select(fit))
+        scores[test], sides[test] = judge.read(texts.select(test).texts)
     return alignment(texts.values[:, :K], Readings(scores, sides), noise=noise)
 
 
