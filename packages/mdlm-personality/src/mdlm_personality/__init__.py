@@ -28,6 +28,15 @@ _WHERE: dict[str, str] = {
     "notears_linear": "causal.discovery",
     "read_table": "causal.tables",
     "shd": "causal.compare",
+    "LexiconJudge": "metrics.judges",
+    "TextJudge": "metrics.judges",
+    "counterfactual_flip_rate": "metrics.flips",
+    "dci": "metrics.disentanglement",
+    "mig": "metrics.disentanglement",
+    "pca_score": "metrics.disentanglement",
+    "reconstruction_score": "metrics.reconstruction",
+    "sap": "metrics.disentanglement",
+    "self_bleu": "metrics.diversity",
 }
 """Which module each public name is in."""
 

@@ -16,20 +16,20 @@ from .metrics.tables import markdown
 
 NOTES = {
     "summary": "Means over the five traits. Flips: a trait of the persona is set to "
-    "the mirrored value and the text written again under the same noise. Null: the same "
-    "persona written anew. Net: flips less null.",
-    "alignment": "Correlation of the value that was asked for and what the judge reads "
-    "in the text, with 95 % bootstrap intervals. The ceiling is the judge on held-out "
-    "texts by people of known traits.",
+    "the mirrored value and the text written again under the same noise. Null: the "
+    "same persona written anew. Net: flips less null.",
+    "alignment": "Correlation of the value that was asked for and what the judge "
+    "reads in the text, with 95 % bootstrap intervals. The ceiling is the judge on "
+    "held-out texts by people of known traits.",
     "flips": "Share of the texts that the judge reads on the other side after the "
-    "trait was set, of those it read on the first. Off-target: other traits that change "
-    "side. Edits: tokens that differ between the two texts.",
+    "trait was set, of those it read on the first. Off-target: other traits that "
+    "change side. Edits: tokens that differ between the two texts.",
     "diversity": "Lower self-BLEU and higher distinct-n is more varied; beside the "
     "same numbers of held-out texts by people, at the same N x W.",
     "disentanglement": "Beside a random linear map of the traits (all is there, "
-    "nothing is apart), the same codes given to others (nothing is there), and a constant. The "
-    "nodes of a persona hold its traits by construction; states are of texts that are "
-    "read without a persona.",
+    "nothing is apart), the same codes given to others (nothing is there), and a "
+    "constant. The nodes of a persona hold its traits by construction; states are "
+    "of texts that are read without a persona.",
     "bound": "elbo_ppl is the exponential of a bound on -log p per token.",
 }
 STYLE = """

@@ -6,6 +6,7 @@ import typer
 
 from .counterfactual import counterfactual
 from .edit import edit
+from .evaluate import evaluate
 from .generate import generate
 from .graph import graph
 from .infer import infer
@@ -25,3 +26,4 @@ app.command("counterfactual")(counterfactual)
 app.command("edit")(edit)
 app.command("sweep")(sweep)
 app.command("graph")(graph)
+app.command("evaluate")(evaluate)
