@@ -61,10 +61,23 @@ def edge_scores(estimated: Edges, truth: Edges) -> EdgeScores:
     )
 
 
+def reachable(graph: Edges) -> NDArray[np.bool_]:
+    """Return (d, d) bool: whether a path of one edge or more leads from i to j."""
+    found: NDArray[np.bool_] = np.asarray(graph) != 0
+    for middle in range(len(found)):  # Warshall, 1962
+        found = found | (found[:, middle, None] & found[None, middle, :])
+    return found
+
+
 def total_effects(weight: Array) -> Array:
-    """Return T = (I - A)^-1 of shape (d, d): the effect on j of one unit more of i."""
+    """Return T = (I - A)^-1 of shape (d, d): the effect on j of one unit more of i.
+
+    Exactly 0 where no path leads from i to j, and 1 on the diagonal of an acyclic A.
+    """
     identity = np.eye(len(weight))
-    return np.asarray(np.linalg.solve(identity - weight, identity), np.float64)
+    found = np.linalg.solve(identity - weight, identity)
+    found[~(reachable(weight) | (identity > 0))] = 0.0
+    return np.asarray(found, np.float64)
 
 
 def expected(
@@ -72,14 +85,22 @@ def expected(
 ) -> Array:
     """Return E[z | do(z_S = v)] of shape (d,) for z = A^T z + c + eps, E[eps] = 0.
 
-    Columns S of A are zero and c_S = v: then E[z] = (I - A^T)^-1 c.
+    Columns S of A are zero and c_S = v: then E[z] = (I - A^T)^-1 c. Nodes that no path
+    from S leads to keep E[z], to the bit, and those of S are v.
     """
-    weight = np.array(weight, dtype=np.float64)
+    identity = np.eye(len(weight))
     centre = np.zeros(len(weight)) if intercept is None else np.array(intercept)
+    before = np.linalg.solve(identity - weight.T, centre)
+    if not do:
+        return np.asarray(before, np.float64)
+    cut = np.array(weight, dtype=np.float64)
     for node, value in do.items():
-        weight[:, node] = 0.0
+        cut[:, node] = 0.0
         centre[node] = value
-    found = np.linalg.solve(np.eye(len(weight)) - weight.T, centre)
+    after = np.linalg.solve(identity - cut.T, centre)
+    moved = reachable(cut)[list(do)].any(axis=0)
+    found = np.where(moved, after, before)
+    found[list(do)] = list(do.values())
     return np.asarray(found, np.float64)
 
 

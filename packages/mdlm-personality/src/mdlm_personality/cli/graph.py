@@ -246,8 +246,6 @@ def _table_card(
         stable = stability.check_scale(
             table, lambda seen: support(seen, "raw"), noise, least=least
         )
-        if warning := stable.warning():
-            _say(f"warning: {warning}")
     checks = cross_check(table, methods) if methods else []
     return report.of_table(
         fitted,
