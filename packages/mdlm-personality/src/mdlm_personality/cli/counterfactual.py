@@ -11,6 +11,7 @@ from mdlm_core.cli.options import Device, Imports, Json, Out, Sets
 
 from . import given as options
 from .given import STATEMENT, say
+from .opening import open_model
 
 if TYPE_CHECKING:
     from mdlm_personality.generation.changes import Changes
@@ -66,7 +67,7 @@ def counterfactual(
     guide = options.guidance_of(
         guidance, guidance_schedule, guidance_interval, trait_guidance, negative
     )
-    opened = options.open_model(
+    opened = open_model(
         run,
         sets=sets,
         imports=imports,
@@ -86,7 +87,7 @@ def counterfactual(
         say("note: no traits are given, so that the factual text is of nobody")
     if opened.manner.name not in _ORDERED:
         say(
-            f"note: {opened.manner.name} chooses the order of revealing by the text, so "
+            f"note: {opened.manner.name} chooses by the text what to reveal next, so "
             f"that the two texts share their random numbers, but not their order"
         )
 
@@ -110,9 +111,8 @@ def counterfactual(
     )
     moved = pair.moved(trained.persona)
     before, after = (w.nfe.float().mean() for w in (pair.factual, pair.counterfactual))
-    say(
-        f"forward passes: {before:.1f} factual, {after:.1f} counterfactual; {STATEMENT}"
-    )
+    say(f"forward passes: {before:.1f} factual, {after:.1f} counterfactual")
+    say(STATEMENT)
     if as_json:
         facts = {
             **opened.facts(),
@@ -154,9 +154,8 @@ def persona_lines(moved: Sequence[Moved]) -> list[str]:
         + ("" if one.known else "  expected")
         for one in [*shown, *latent[:_LATENT]]
     ]
-    if more := len(latent) - _LATENT:
-        if more > 0:
-            lines.append(f"  and {more} latent nodes that moved less")
+    if (more := len(latent) - _LATENT) > 0:
+        lines.append(f"  and {more} latent nodes that moved less")
     return ["what moves:", *(lines or ["  nothing"])]
 
 

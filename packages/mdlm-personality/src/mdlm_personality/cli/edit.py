@@ -15,6 +15,7 @@ from mdlm_core.errors import DataError, UsageError
 from . import given as options
 from .counterfactual import persona_lines
 from .given import STATEMENT, say
+from .opening import open_model
 
 
 def edit(
@@ -72,7 +73,7 @@ def edit(
     guide = options.guidance_of(
         guidance, guidance_schedule, guidance_interval, trait_guidance, negative
     )
-    opened = options.open_model(
+    opened = open_model(
         run,
         sets=sets,
         imports=imports,
@@ -107,8 +108,9 @@ def edit(
     moved = found.moved(opened.trained)
     say(
         f"{found.hidden} of {found.tokens} tokens might change, "
-        f"{found.nfe.float().mean():.1f} forward passes a text; {STATEMENT}"
+        f"{found.nfe.float().mean():.1f} forward passes a text"
     )
+    say(STATEMENT)
     if as_json:
         facts = {
             **opened.facts(),

@@ -11,6 +11,7 @@ from mdlm_core.cli.options import Device, Imports, Json, Out, Sets
 
 from . import given as options
 from .given import clean, say
+from .opening import open_model
 
 if TYPE_CHECKING:
     from mdlm_personality.generation.writing import Written
@@ -75,7 +76,7 @@ def generate(
     guide = options.guidance_of(
         guidance, guidance_schedule, guidance_interval, trait_guidance, negative
     )
-    opened = options.open_model(
+    opened = open_model(
         run,
         sets=sets,
         imports=imports,

@@ -15,6 +15,7 @@ from mdlm_personality.traits import TRAITS
 
 from . import given as options
 from .given import clean, say
+from .opening import open_model
 
 if TYPE_CHECKING:
     from mdlm_personality.generation.sweep import Sweep
@@ -96,7 +97,7 @@ def sweep(
         from mdlm_personality.generation.sweep_figure import check_plot
 
         check_plot(plot)
-    opened = options.open_model(
+    opened = open_model(
         run,
         sets=sets,
         imports=imports,
@@ -235,7 +236,12 @@ def _lines(found: Sweep) -> str:
     if found.judge:
         for axis in found.axes:
             slopes = ", ".join(
-                f"{trait} {found.slope(axis, k):+.2f}" for k, trait in enumerate(TRAITS)
+                f"{trait} {_signed(found.slope(axis, k))}"
+                for k, trait in enumerate(TRAITS)
             )
             lines.append(f"change per unit of {axis}: {slopes}")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _signed(value: float) -> str:
+    return "-" if value != value else f"{value:+.2f}"

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from mdlm_core.samplers.live import printable
+
 _WORD = re.compile(r"\n|\w+(?:['’-]\w+)*|[^\w\s]")
 _RED, _GREEN, _PLAIN = "\x1b[31;9m", "\x1b[32m", "\x1b[0m"
 
@@ -60,6 +62,8 @@ def changes(before: str, after: str) -> Changes:
 def marked(found: Changes, *, colour: bool = False) -> str:
     """Return one text with what changed marked: ``[-old-]{+new+}``.
 
+    Control characters are replaced, so that it is safe to show in a terminal.
+
     Args:
         found: of `changes`.
         colour: for a terminal: the old words red and struck out, the new ones green.
@@ -68,10 +72,11 @@ def marked(found: Changes, *, colour: bool = False) -> str:
 
 
 def _marked(piece: Piece, colour: bool) -> str:
+    before, after = printable(piece.before), printable(piece.after)
     if piece.same:
-        return piece.after
-    old, new = piece.before.strip(" "), piece.after.strip(" ")
-    text = piece.after or piece.before
+        return after
+    old, new = before.strip(" "), after.strip(" ")
+    text = after or before
     blank = text[: len(text) - len(text.lstrip(" "))]
     if colour:
         gone = f"{_RED}{old}{_PLAIN}" if old else ""

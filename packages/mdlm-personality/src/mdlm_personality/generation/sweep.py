@@ -193,13 +193,17 @@ def table(found: Sweep) -> list[list[str]]:
     otherwise the first text of the cell.
     """
     if not found.judge:
-        head = [*found.axes, "text"]
+        head = [*_heads(found), "text"]
         return [head, *([*_point(cell), cell.texts[0]] for cell in found.cells)]
-    rows = [[*found.axes, *TRAITS]]
+    rows = [[*_heads(found), *TRAITS]]
     for cell in found.cells:
         scores = [_score(cell.mean(k), cell.error(k)) for k in range(len(TRAITS))]
         rows.append([*_point(cell), *scores])
     return rows
+
+
+def _heads(found: Sweep) -> list[str]:
+    return [f"set {name}" for name in found.axes]
 
 
 def _point(cell: Cell) -> list[str]:

@@ -58,9 +58,7 @@ def draw(found: Sweep, path: Path) -> None:
     """
     check_plot(path)
     if not found.judge:
-        raise UsageError(
-            "a picture shows what a judge reads in the texts; give a judge"
-        )
+        raise UsageError("a picture shows what a judge reads; give one")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
