@@ -37,6 +37,16 @@ _WHERE: dict[str, str] = {
     "reconstruction_score": "metrics.reconstruction",
     "sap": "metrics.disentanglement",
     "self_bleu": "metrics.diversity",
+    "Change": "generation.personas",
+    "Manner": "generation.writing",
+    "Written": "generation.writing",
+    "changes": "generation.changes",
+    "counterfactual_pair": "generation.counterfactual",
+    "edit": "generation.edit",
+    "generate": "generation.writing",
+    "generate_sar": "generation.long",
+    "load": "saved",
+    "sweep": "generation.sweep",
 }
 """Which module each public name is in."""
 
