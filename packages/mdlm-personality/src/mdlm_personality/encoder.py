@@ -128,9 +128,11 @@ class BetaVAE(nn.Module):
             normal = torch.special.ndtri(u.double()).to(mean.dtype)
             z = mean + (0.5 * log_variance).exp() * normal
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
+        share: Tensor | float = 1.0
+        if known is not None:
+            x = torch.where(known, x, torch.zeros_like(x))
         error = (x - self.decode(z)).square() / (2 * self.sigma**2)
         cost = error + math.log(self.sigma * math.sqrt(2 * math.pi))
-        share: Tensor | float = 1.0
         if known is not None:
             cost = torch.where(known, cost, torch.zeros_like(cost))
             share = known.to(mean.dtype).mean(-1)

@@ -55,7 +55,7 @@ class Posteriors:
     def mean_se(self) -> Tensor:
         """``(N, 5)``: the standard error of `mean` from the masks, by jackknife.
 
-        NaN for one draw. The draws are stratified, so that it errs to the large side.
+        NaN for one draw. If the draws are stratified, it errs to the large side.
         """
         count = self.draws.shape[-1]
         if count < 2:

@@ -39,6 +39,10 @@ def infer(
     draws: Annotated[
         int, typer.Option("--draws", metavar="N", help="Masks of each row.")
     ] = 32,
+    estimator: Annotated[
+        Literal["exact-counts", "any-order"],
+        typer.Option("--estimator", help="any-order costs a pass for each token."),
+    ] = "exact-counts",
     prior: Annotated[
         Literal["uniform", "training"],
         typer.Option("--prior", help="uniform, or the law of the training data."),
@@ -108,12 +112,18 @@ def infer(
             noise=noise.child("calibrate"),
             prior=prior,
         )
+        if temperature > 100:
+            _say(
+                f"note: the temperature fitted is {temperature:.0f}: the likelihoods "
+                f"of this model say next to nothing of the traits"
+            )
     posteriors = inference.infer_traits(
         trained,
         texts,
         grid=grid,
         draws=draws,
         noise=noise,
+        estimator=estimator,
         prior=prior,
         temperature=1.0 if temperature is None else temperature,
         together=together,
@@ -125,8 +135,13 @@ def infer(
         "prior": prior,
         "temperature": posteriors.temperature,
         "temperature_from": (
-            f"fitted on {calibrate} held-out rows" if calibrate else "given"
+            f"fitted on {calibrate} held-out rows"
+            if calibrate
+            else "as modelled"
+            if temperature is None
+            else "given"
         ),
+        "estimator": estimator,
         "draws": draws,
         "grid": posteriors.grid.tolist(),
         "texts": _found(posteriors, shown),
@@ -199,7 +214,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             f"   {'':<18}{'mean':>6}{'sd':>7}{'mode':>7}{'masks':>9}   0 to 1",
         ]
         for name, trait in found["traits"].items():
-            law = trait["posterior"]
+            law = [2 * trait["posterior"][0], *trait["posterior"][1:-1]]
+            law.append(2 * trait["posterior"][-1])  # densities: the ends are half cells
             top = max(law)
             bars = "".join(_BARS[round(8 * mass / top)] for mass in law)
             error = trait["mean_se"]
@@ -210,7 +226,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             )
     lines.append(
         f"prior {facts['prior']}, temperature {facts['temperature']:.3g} "
-        f"({facts['temperature_from']}), {facts['draws']} masks"
+        f"({facts['temperature_from']}), {facts['draws']} draws of {facts['estimator']}"
     )
     lines.append(f"This is {facts['statement']}.")
     return lines

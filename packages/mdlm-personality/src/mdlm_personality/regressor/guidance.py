@@ -120,7 +120,7 @@ class RegressorGuidance(Denoiser):
             for law in self.inner.laws(canvas, where, t):
                 part = slice(start, start + len(law))
                 if self.candidates is None:
-                    found = slope[part] @ table.float().T
+                    found = (slope[part] @ table.T).float()
                 else:
                     found = self._exactly(canvas, where, time, part, law)
                 start += len(law)
@@ -147,7 +147,7 @@ class RegressorGuidance(Denoiser):
             (slope,) = torch.autograd.grad(total, vectors)
         self.count.calls += 1
         self.count.rows += len(canvas)
-        return slope.float()
+        return slope
 
     def _exactly(
         self, canvas: Batch, where: Tensor, time: Tensor, part: slice, law: Tensor

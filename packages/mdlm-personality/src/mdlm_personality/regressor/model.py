@@ -117,7 +117,7 @@ class TraitRegressor(nn.Module):
         there = (~batch.pad)[..., None].to(states)
         pooled = (states * there).sum(1) / there.sum(1).clamp(min=1)
         with torch.autocast(states.device.type, enabled=False):
-            mean, raw = self.head(pooled.float()).chunk(2, dim=-1)
+            mean, raw = self.head(pooled.to(self.head.weight.dtype)).chunk(2, dim=-1)
             log_sd = _SPREAD * torch.tanh(raw / _SPREAD)
             return TraitLaw(self.mean + self.std * mean, self.std * log_sd.exp())
 
