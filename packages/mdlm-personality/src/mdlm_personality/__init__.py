@@ -47,6 +47,12 @@ _WHERE: dict[str, str] = {
     "generate_sar": "generation.long",
     "load": "saved",
     "sweep": "generation.sweep",
+    "PLANTED_EFFECTS": "data.planted",
+    "PersonaSource": "data.source",
+    "PersonaTexts": "data.texts",
+    "judge": "data.judge",
+    "persona_corpus": "data.corpus",
+    "read_texts": "data.source",
 }
 """Which module each public name is in."""
 
