@@ -127,3 +127,13 @@ def test_another_tokenizer_is_refused(tmp_path):
     run(tmp_path, steps=1)
     with pytest.raises(CheckpointError, match="ids would mean other texts"):
         warm_start(TinyBackbone(), tmp_path, CharTokenizer("abc"))
+
+
+def test_a_warm_start_that_would_lose_weights_is_refused(tmp_path):
+    train(config(steps=2), out=tmp_path, source=TinySource(), task=TinyTask())
+    model = TinyBackbone()
+    name = next(iter(dict(model.named_parameters())))
+    first = name.split(".")[0]
+    delattr(model, first)
+    with pytest.raises(CheckpointError, match=rf"'{first}.*has none of that name"):
+        warm_start(model, tmp_path, TinySource().tokenizer)

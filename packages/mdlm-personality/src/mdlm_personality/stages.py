@@ -118,7 +118,7 @@ def causal_loss(
     data, and nothing pulls at them.
     """
     held, where = persona.held(values, known)
-    eps = persona.exogenous(held, where)
+    eps = persona.exogenous(held, where).detach()  # the encoder has its own loss
     z = persona.layer.solve(eps, held=held, where=where)
     loss = losses.structural_nll(persona.layer, z, where)
     if structure in ("dagma", "notears") and progress < REFIT:

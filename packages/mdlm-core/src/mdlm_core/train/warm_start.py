@@ -48,8 +48,9 @@ def warm_start(
         checkpoint: see `load_run`.
 
     Raises:
-        CheckpointError: if the run has no sound checkpoint, another tokenizer, or a
-            tensor that is larger than here or has other axes.
+        CheckpointError: if the run has no sound checkpoint, another tokenizer, a tensor
+            that is larger than here or has other axes, or one that has no counterpart
+            here, so that this model could not do what that one does.
     """
     folder = RunFolder(Path(run))
     chosen = saved.choose(folder.checkpoints, checkpoint, lambda text: None)
@@ -82,6 +83,13 @@ def warm_start(
                 )
             own[tuple(slice(size) for size in other.shape)] = other.to(own)
             (taken if other.shape == own.shape else grown).append(name)
+    lost = sorted(values.keys() - {_PREFIX + name for name in backbone.state_dict()})
+    lost = [name for name in lost if name.startswith(_PREFIX)]
+    if taken and lost:
+        raise CheckpointError(
+            f"the run '{run}' has the weight '{lost[0].removeprefix(_PREFIX)}', and "
+            f"this model has none of that name; give model the settings of that run"
+        )
     if not taken:
         raise CheckpointError(
             f"the run '{run}' has no weight of the name and shape of this model's; use "
