@@ -19,7 +19,7 @@ from mdlm_core.config.schema import Component, RunConfig
 from mdlm_core.data.batch import Batch
 from mdlm_core.data.conditions import WithoutConditions
 from mdlm_core.diffusion import Draw, Loss
-from mdlm_core.errors import CheckpointError, ConfigError
+from mdlm_core.errors import CheckpointError, ConfigError, DataError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, DataSource, MaskingPolicy, Schedule
 from mdlm_core.samplers import sample_text
@@ -223,9 +223,19 @@ class Personality:
         )
 
     def start(self, module: nn.Module, source: DataSource) -> None:
-        """Begin with the scale of the data, and with other runs' weights."""
+        """Begin with the scale of the data, and with other runs' weights.
+
+        Raises:
+            DataError: if the diffusion is to learn from a table without texts.
+        """
         trained = cast("CausalDiffusion", module)
         backbone = cast("PersonalityDiT", trained.backbone)
+        if self.config.stage in (3, "all") and source.card().get("texts") is False:
+            raise DataError(
+                "the data is a table without texts, from which encoder and causal "
+                "layer can learn, but not the diffusion; set task.stage=1 or 2, or "
+                "name the column of texts with data.text"
+            )
         statistics = getattr(source, "statistics", None)
         if statistics is not None:
             backbone.persona.set_scale(*map(torch.as_tensor, statistics()))
