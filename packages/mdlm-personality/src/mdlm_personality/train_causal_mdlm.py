@@ -64,7 +64,7 @@ def training(program: str) -> Callable[..., None]:
         dry_run: DryRun = False,
         dump_config: DumpConfig = False,
     ) -> None:
-        below = () if tiny or resume else _defaults(program, preset)
+        below = () if resume else _defaults(program, preset, tiny=tiny)
         found = translate(program, context.args, defaults=below)
         out = out or found.out or _folder(program)
         own = _data(data, context.args, sets, known=bool(configs) or resume)
@@ -106,9 +106,9 @@ _HELP = {
 }
 
 
-def _defaults(program: str, preset: str) -> tuple[str, ...]:
+def _defaults(program: str, preset: str, *, tiny: bool) -> tuple[str, ...]:
     large = program == "train_causal_mdlm" and preset == PRESETS[program]
-    return (*DEFAULTS, LENGTH) if large else DEFAULTS
+    return (*DEFAULTS, LENGTH) if large and not tiny else DEFAULTS
 
 
 def _folder(program: str) -> Path | None:
@@ -122,12 +122,13 @@ def _data(
     *,
     known: bool,
 ) -> list[str]:
-    """Return the settings that choose the data."""
-    said = any(text.startswith(("--data.", "data.")) for text in arguments)
-    said = said or any(text.startswith(("data.", "data=")) for text in sets or ())
+    """Return the settings that choose the data, unless something else does."""
     if path:
         return ["data.name=persona-text", f"data.path={Path(path).expanduser()}"]
-    return [] if said or known else ["data.name=persona-corpus"]
+    given = [*(text.removeprefix("--") for text in arguments), *(sets or ())]
+    chosen = ("data.name", "data.path", "data=")
+    said = known or any(text.startswith(chosen) for text in given)
+    return [] if said else ["data.name=persona-corpus"]
 
 
 def _say_data(own: Sequence[str]) -> None:

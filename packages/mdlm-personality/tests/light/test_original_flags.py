@@ -210,6 +210,7 @@ def test_without_data_the_persons_are_invented_and_this_is_said() -> None:
 def test_tiny_is_tiny() -> None:
     found = call("train_causal_mdlm", "--tiny", "--use_cfg", "--dump-config")
     assert "width: 32" in found.stdout
+    assert "encoder: beta-vae" in found.stdout
     assert "length: 32" in found.stdout
 
 
