@@ -16,11 +16,11 @@ from mdlm_core.errors import ConfigError
 from mdlm_core.kernels.noise import Noise, global_seed
 from mdlm_core.masking import UniformMasking
 from mdlm_core.protocols import MaskingPolicy
+from mdlm_personality.causal_diffusion import CausalDiffusion
 from mdlm_personality.conditions import null
 from mdlm_personality.config import PersonalityConfig
 from mdlm_personality.persona import Persona
 from mdlm_personality.stages import Stage, check_stage, stage_at
-from mdlm_personality.task import CausalDiffusion
 
 from .persona_toys import disturbed, toy_batch, toy_config, toy_model
 
@@ -194,7 +194,7 @@ def test_the_joint_loss_is_text_and_columns_together() -> None:
 def test_a_stage_without_anything_to_learn_is_refused() -> None:
     with global_seed(Noise(0)):
         plain = Persona(toy_config(labels={}))
-    with pytest.raises(ConfigError, match="model.encoder=beta-vae"):
+    with pytest.raises(ConfigError, match=r"model\.encoder=beta-vae"):
         check_stage(PersonalityConfig(stage=1), plain)
     with pytest.raises(ConfigError, match=r"data\.labels"):
         check_stage(PersonalityConfig(stage=2), plain)

@@ -15,8 +15,8 @@ from mdlm_core.errors import CheckpointError, UsageError
 from mdlm_core.train import load_run
 from mdlm_core.train.checkpoint import EMA, MODEL, checkpoints, read_tensors
 from mdlm_core.train.start import train
+from mdlm_personality.causal_diffusion import CausalDiffusion
 from mdlm_personality.saved import load
-from mdlm_personality.task import CausalDiffusion
 
 STAGES = ("model.encoder=beta-vae", "task.encoder_share=0.3", "task.causal_share=0.3")
 FAST = ("task.eval_rows=4", "task.sample_count=0", "train.warmup=0")
