@@ -24,6 +24,7 @@ from . import stages
 from .causal import losses
 from .conditions import KNOWN, PERSONA, VALUES
 from .config import PersonalityConfig
+from .config.model import Structure
 from .nn.personality_dit import PersonalityDiT
 from .persona import Persona
 from .stages import Stage
@@ -39,7 +40,7 @@ class CausalDiffusion(MaskedDiffusion):
         backbone: PersonalityDiT,
         config: PersonalityConfig,
         *,
-        structure: str,
+        structure: Structure,
         schedule: Schedule,
         policy: MaskingPolicy,
     ) -> None:

@@ -19,6 +19,7 @@ from mdlm_core.kernels.noise import Noise
 
 from .causal import losses
 from .config import PersonalityConfig
+from .config.model import Structure
 from .persona import Persona
 from .traits import TRAITS
 
@@ -107,7 +108,7 @@ def causal_loss(
     values: Tensor,
     known: Tensor,
     *,
-    structure: str,
+    structure: Structure,
     sparsity: float,
     progress: float,
 ) -> Tensor:

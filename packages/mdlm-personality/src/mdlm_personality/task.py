@@ -115,7 +115,7 @@ class Personality:
             return {"loss": numbers.pop("columns"), **numbers}
         noise = Noise(self.run.seed).child("evaluate")
         schedule = self.catalog.build("schedule", self.run.schedule)
-        backbone = cast("nn.Module", trained.backbone)
+        backbone = trained.backbone
 
         def bound(data: DataSource) -> Any:
             return measure(

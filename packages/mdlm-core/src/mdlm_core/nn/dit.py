@@ -7,7 +7,6 @@ K head size, N selected positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
@@ -42,7 +41,7 @@ class DiT(nn.Module):
     a `block_type` of its own reads), or by what the trunk begins with (:meth:`trunk`).
     """
 
-    block_type: ClassVar[Callable[[DiTConfig], nn.Module]]
+    block_type: ClassVar[type[nn.Module]]
 
     def __init__(
         self, config: DiTConfig, *, vocab_size: int, mask_id: int, length: int
