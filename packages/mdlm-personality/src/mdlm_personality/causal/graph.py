@@ -7,10 +7,13 @@ i -> j, row parent and column child.
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import math
 import re
+import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mdlm_core.errors import DataError, MissingExtraError, UnknownNameError, UsageError
-from mdlm_personality.traits import trait_index
+from mdlm_personality.traits import TRAITS, trait_index
 
 from .order import check_acyclic, topological_order
 
@@ -96,16 +99,14 @@ def place(names: Sequence[str], name: str) -> int:
     """
     if name in names:
         return names.index(name)
-    try:
-        trait = trait_index(name)
-    except UnknownNameError:
-        near = get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        some = ", ".join([*names[:6], "..."] if len(names) > 6 else names)
-        raise UnknownNameError(
-            f"'{name}' is no node of the graph, which has {some}.{hint}"
-        ) from None
-    return trait
+    with suppress(UnknownNameError):
+        trait = TRAITS[trait_index(name)]
+        if trait in names:
+            return names.index(trait)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    some = ", ".join([*names[:6], "..."] if len(names) > 6 else names)
+    raise UnknownNameError(f"'{name}' is no node of the graph, which has {some}.{hint}")
 
 
 def read_edges(
@@ -200,12 +201,13 @@ def _of_dot(text: str, path: Path) -> list[Edge]:
             f"pip install 'mdlm-personality[dot]', or write lines 'cause -> effect' "
             f"into a .txt file"
         ) from None
-    try:
+    said = io.StringIO()  # what is wrong is printed, and not raised
+    with warnings.catch_warnings(), redirect_stdout(said):
+        warnings.simplefilter("ignore", DeprecationWarning)  # about its own parser
         graphs = pydot.graph_from_dot_data(text)
-    except Exception as error:  # its parser raises errors of its own
-        raise DataError(f"{path} is no DOT file: {error}") from None
     if not graphs:
-        raise DataError(f"{path} is no DOT file that pydot can read")
+        wrong = " ".join(said.getvalue().split())
+        raise DataError(f"{path} is no DOT file that pydot can read: {wrong}")
     if graphs[0].get_type() != "digraph":
         raise DataError(f"{path} is an undirected graph; write digraph and ->")
     import networkx

@@ -22,8 +22,7 @@ from .layer import CausalLayer
 
 THRESHOLD = 0.3
 """Below this an edge that was searched for is dropped, as in NOTEARS and DAGMA."""
-DOMAINS = (1.0, 0.9, 0.8, 0.7, 0.6)
-"""DAGMA's s in each of its five stages."""
+_STEEPEST = 1e3
 _LOG_2PI = math.log(2 * math.pi)
 
 
@@ -81,22 +80,23 @@ def sparsity(layer: CausalLayer, nodes: Tensor | None = None) -> Tensor:
 def penalty(layer: CausalLayer, structure: Structure, progress: float) -> Tensor:
     """Return what cycles cost, a number, at the share `progress` of the search.
 
-    dagma: ``h_s(A) / mu``, the central path divided by mu, with mu = 1, 0.1, ..., 1e-4
-    and s = 1, 0.9, ..., 0.6 in five stages of equal length. A is taken into the domain
-    by `project` first. notears: ``rho (h + h^2 / 2)`` with rho = 1 / mu, an augmented
-    Lagrangian whose multiplier grows with the path instead of the violation. Nothing
-    for structures that have no cycles.
+    dagma: ``h(A) / mu``, the central path divided by mu, with s = 1 and mu falling from
+    1 to 1e-3. A is taken into the domain by `project` first. notears: ``rho (h + h^2 /
+    2)`` with rho = 1 / mu, an augmented Lagrangian whose multiplier grows with the path
+    instead of the violation. Nothing for structures that have no cycles.
+
+    mu falls evenly in its logarithm. In stages of a tenth each, as in the papers, which
+    start a new optimiser for each, Adam's steps are ten times too long where a stage
+    begins, and edges come out the wrong way round.
 
     Raises:
         UsageError: if `progress` is not in [0, 1].
     """
     if not 0 <= progress <= 1:
         raise UsageError(f"progress is {progress:g}; it is a share, from 0 to 1")
-    stage = min(int(progress * len(DOMAINS)), len(DOMAINS) - 1)
-    weight, s = 10.0**stage, DOMAINS[stage]
-    adjacency = layer.adjacency()
+    weight, adjacency = _STEEPEST**progress, layer.adjacency()
     if structure == "dagma":
-        return weight * dagma_h(project(adjacency, s), s)
+        return weight * dagma_h(project(adjacency))
     if structure == "notears":
         h = notears_h(adjacency)
         return weight * (h + h.square() / 2)
