@@ -87,11 +87,22 @@ def test_the_predictor_is_a_sampler(model: CausalMDLM) -> None:
     sampling = model.mdlm.config.sampling
     before, steps = sampling.predictor, sampling.steps
     written = {}
-    for name in ("ddpm", "ddpm_cache", "analytic"):
+    for name in ("ddpm", "ddpm_cache", "analytic", "confidence"):
         sampling.predictor = name
         assert sampling.predictor == name
         written[name] = model.generate(PERSONALITY, L, num_steps=16)
+        assert torch.equal(
+            written[name],
+            generate(
+                model.trained,
+                PERSONALITY,
+                length=L,
+                guidance=GuidanceConfig(scale=2.0),
+                manner=Manner.of(model.trained, name=name, steps=16),
+            ).tokens,
+        )
     assert torch.equal(written["ddpm"], written["ddpm_cache"])
+    assert not torch.equal(written["ddpm"], written["confidence"])
     with pytest.raises(UnknownNameError, match="did you mean 'analytic'"):
         sampling.predictor = "analitic"
     sampling.predictor, sampling.steps = before, 16
