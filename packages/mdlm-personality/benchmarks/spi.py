@@ -1,6 +1,6 @@
 """Traits, wellness and health, and what people do: a causal model of the SPI table.
 
-    python packages/mdlm-personality/benchmarks/spi.py DATA/questionnaire/spi_scores.csv.gz
+    python packages/mdlm-personality/benchmarks/spi.py DATA/spi_scores.csv.gz
 
 The graph is assumed: traits come before wellness and health, those before exercise,
 smoking and visits to the emergency room. Three tables in Markdown: effects with

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
+
+from mdlm_core.errors import UsageError
 
 Array = NDArray[np.float64]
 Edges = NDArray[np.bool_] | Array
@@ -61,23 +64,32 @@ def edge_scores(estimated: Edges, truth: Edges) -> EdgeScores:
     )
 
 
-def reachable(graph: Edges) -> NDArray[np.bool_]:
-    """Return (d, d) bool: whether a path of one edge or more leads from i to j."""
-    found: NDArray[np.bool_] = np.asarray(graph) != 0
-    for middle in range(len(found)):  # Warshall, 1962
-        found = found | (found[:, middle, None] & found[None, middle, :])
+def propagate(weight: Array, eps: Array) -> Array:
+    """Solve Z = E + Z A by substitution, parents first; both (N, d).
+
+    Nodes that nothing reaches keep their eps to the bit, as they do not with LU.
+
+    Raises:
+        UsageError: if A has a cycle.
+    """
+    found = np.array(eps, dtype=np.float64)
+    graph = nx.from_numpy_array((weight != 0).astype(int), create_using=nx.DiGraph)
+    if not nx.is_directed_acyclic_graph(graph):
+        cycle = " -> ".join(str(edge[0]) for edge in nx.find_cycle(graph))
+        raise UsageError(f"the graph has a cycle through the nodes {cycle}")
+    for node in nx.topological_sort(graph):
+        parents = np.flatnonzero(weight[:, node])
+        if len(parents):
+            found[:, node] += found[:, parents] @ weight[parents, node]
     return found
 
 
 def total_effects(weight: Array) -> Array:
     """Return T = (I - A)^-1 of shape (d, d): the effect on j of one unit more of i.
 
-    Exactly 0 where no path leads from i to j, and 1 on the diagonal of an acyclic A.
+    Exactly 0 where no path leads from i to j, and 1 on the diagonal.
     """
-    identity = np.eye(len(weight))
-    found = np.linalg.solve(identity - weight, identity)
-    found[~(reachable(weight) | (identity > 0))] = 0.0
-    return np.asarray(found, np.float64)
+    return propagate(weight, np.eye(len(weight)))
 
 
 def expected(
@@ -85,23 +97,15 @@ def expected(
 ) -> Array:
     """Return E[z | do(z_S = v)] of shape (d,) for z = A^T z + c + eps, E[eps] = 0.
 
-    Columns S of A are zero and c_S = v: then E[z] = (I - A^T)^-1 c. Nodes that no path
-    from S leads to keep E[z], to the bit, and those of S are v.
+    Columns S of A are zero and c_S = v: then E[z] = (I - A^T)^-1 c. Nodes of S are v,
+    and those that no path from S leads to keep E[z], both to the bit.
     """
-    identity = np.eye(len(weight))
-    centre = np.zeros(len(weight)) if intercept is None else np.array(intercept)
-    before = np.linalg.solve(identity - weight.T, centre)
-    if not do:
-        return np.asarray(before, np.float64)
     cut = np.array(weight, dtype=np.float64)
+    centre = np.zeros(len(weight)) if intercept is None else np.array(intercept)
     for node, value in do.items():
         cut[:, node] = 0.0
         centre[node] = value
-    after = np.linalg.solve(identity - cut.T, centre)
-    moved = reachable(cut)[list(do)].any(axis=0)
-    found = np.where(moved, after, before)
-    found[list(do)] = list(do.values())
-    return np.asarray(found, np.float64)
+    return propagate(cut, centre[None, :])[0]
 
 
 def intervention_error(estimated: Array, truth: Array, value: float = 1.0) -> Array:

@@ -124,6 +124,7 @@ def of_persona(
     layer, names = persona.layer, persona.node_names
     adjacency = layer.adjacency().detach().double().cpu().numpy()
     total = layer.total_effects().detach().double().cpu().numpy()
+    scale = layer.scale().detach().double().cpu().numpy()
     support = layer.support.cpu().numpy()
     linear = layer.mechanism == "linear"
     direct = adjacency if linear else None
@@ -148,7 +149,7 @@ def of_persona(
             {
                 "name": names[k],
                 "tier": tier_of(int(k), len(names)),
-                "noise": float(layer.scale()[k]) * float(std[k]),
+                "noise": float(scale[k] * std[k]),
                 "std": float(std[k]),
             }
             for k in np.flatnonzero(told)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels import Noise
 
+from .compare import propagate
+
 Array = NDArray[np.float64]
 Law = Literal["gaussian", "uniform", "exponential"]
 
@@ -95,7 +97,7 @@ def linear_data(
     for node, value in (do or {}).items():
         weight[:, node] = 0.0
         eps[:, node] = value
-    return np.linalg.solve((np.eye(nodes) - weight).T, eps.T).T
+    return propagate(weight, eps)
 
 
 def _generator(noise: Noise, *path: str) -> np.random.Generator:
