@@ -105,7 +105,7 @@ def expected(
     for node, value in do.items():
         cut[:, node] = 0.0
         centre[node] = value
-    return propagate(cut, centre[None, :])[0]
+    return propagate(cut, centre[None, :]).reshape(-1)
 
 
 def intervention_error(estimated: Array, truth: Array, value: float = 1.0) -> Array:
