@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from scipy.stats import norm, pearsonr
+from torch import Tensor
 
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import resolve
@@ -18,6 +19,8 @@ from mdlm_core.errors import ConfigError, UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.testing.tiny import tiny_source
 from mdlm_core.train import train
+from mdlm_personality.config import PersonalityDiTConfig
+from mdlm_personality.nn.personality_dit import PersonalityDiT
 from mdlm_personality.regressor.model import TraitLaw, TraitRegressor, traits_of
 from mdlm_personality.regressor.saved import load_regressor
 from mdlm_personality.regressor.task import correlation
@@ -50,11 +53,26 @@ def test_log_prob_is_that_of_scipy() -> None:
     assert float(one[0]) == pytest.approx(each[1], abs=1e-5)
 
 
-def test_the_persona_is_not_read() -> None:
+def test_the_persona_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     judge, batch = regressor(), clean()
-    other = replace(batch, condition={})
-    t = torch.full((4,), 0.5)
-    assert torch.equal(judge.law(batch, t).mean, judge.law(other, t).mean)
+    seen = []
+    before = judge.trunk.trunk
+
+    def watch(x: Tensor, rows: Batch, t: Tensor | None) -> Tensor:
+        seen.append(dict(rows.condition))
+        return before(x, rows, t)
+
+    monkeypatch.setattr(judge.trunk, "trunk", watch)
+    judge(batch, Draw(Noise(0), torch.arange(4), 4))
+    assert seen == [{}]
+    told = PersonalityDiT(
+        PersonalityDiTConfig(blocks=1, width=16, heads=2, latent_dim=20),
+        vocab_size=6,
+        mask_id=MASK,
+        length=5,
+    )
+    with pytest.raises(ConfigError, match="is told them"):
+        TraitRegressor(told, schedule=schedule())
 
 
 def test_padding_is_not_read() -> None:

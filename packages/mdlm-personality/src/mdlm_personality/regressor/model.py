@@ -75,13 +75,19 @@ class TraitRegressor(nn.Module):
             t_min: the smallest time.
 
         Raises:
-            ConfigError: if the model cannot be asked for its states from vectors.
+            ConfigError: if the model cannot be asked for its states from vectors, or
+                is told a persona.
         """
         super().__init__()
         if not hasattr(backbone, "trunk") or not hasattr(backbone, "embedded"):
             raise ConfigError(
                 f"a trait regressor reads the vectors of the tokens, which "
                 f"{type(backbone).__name__} does not show; set model.name=dit"
+            )
+        if hasattr(backbone, "persona"):
+            raise ConfigError(
+                f"a trait regressor has to read the traits from the text, and "
+                f"{type(backbone).__name__} is told them; set model.name=dit"
             )
         self.backbone = backbone
         self.schedule = schedule
