@@ -22,7 +22,7 @@ SOMEBODY = (0.8, 0.6, 0.7, 0.9, 0.3)
 
 
 def toy(seed: int = 0, *, time_conditioned: bool = False, **config: Any) -> Trained:
-    """Return a model with random weights, all of which have a say."""
+    """Return a model with random weights, for which persona and context matter."""
     tokenizer = CharTokenizer("abcdefgh .")
     settings = PersonalityDiTConfig(
         blocks=1,
@@ -44,10 +44,11 @@ def toy(seed: int = 0, *, time_conditioned: bool = False, **config: Any) -> Trai
         ).eval()
         with torch.no_grad():
             for name, weight in backbone.named_parameters():
-                if "log_scale" not in name:
-                    weight.copy_(0.2 * torch.randn_like(weight))
-    scale = torch.full((7,), 0.25)
-    backbone.persona.set_scale(torch.full((7,), 0.5), scale)
+                if "log_scale" in name or "norm" in name:
+                    continue
+                scale = 1.0 if "modulation.bias" in name else 0.2
+                weight.copy_(scale * torch.randn_like(weight))
+    backbone.persona.set_scale(torch.full((7,), 0.5), torch.full((7,), 0.25))
     run = SimpleNamespace(module=backbone)
     return Trained(
         run=cast("Any", run),

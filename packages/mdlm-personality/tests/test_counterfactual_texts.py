@@ -10,6 +10,7 @@ from scipy.stats import chisquare
 from mdlm_core.data.batch import Batch
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels.categorical import categorical
+from mdlm_core.kernels.gumbel import posterior_gumbel
 from mdlm_core.kernels.noise import Noise
 from mdlm_personality.config import GuidanceConfig
 from mdlm_personality.generation.changes import changes, marked
@@ -18,7 +19,12 @@ from mdlm_personality.generation.edit import _coupled, edit, hidden_levels, wind
 from mdlm_personality.generation.long import generate_sar, spans
 from mdlm_personality.generation.personas import Given
 from mdlm_personality.generation.views import told
-from mdlm_personality.generation.writing import denoiser_for, generate, telling
+from mdlm_personality.generation.writing import (
+    denoiser_for,
+    generate,
+    shown,
+    telling,
+)
 
 from .generation_toy import LENGTH, SOMEBODY, manner, toy
 
@@ -163,7 +169,7 @@ def test_what_is_not_hidden_stays(trained):
 
 def test_the_numbers_behind_a_drawn_token_give_the_other_law(trained):
     """If x has the law p, what it becomes has the law q, and only where q gained."""
-    count = 4000
+    count = 20000
     p = first_law(trained, SOMEBODY)
     q = first_law(trained, (*SOMEBODY[:2], 0.1, *SOMEBODY[3:]))
     rows = torch.arange(count)
@@ -173,12 +179,51 @@ def test_the_numbers_behind_a_drawn_token_give_the_other_law(trained):
     possible = ~q.isneginf()
     seen = torch.bincount(drawn, minlength=len(q))[possible]
     expected = q.exp()[possible] / q.exp()[possible].sum() * count
-    assert chisquare(seen, expected).pvalue > 1e-3
+    assert chisquare(seen, expected).pvalue > 1e-4
     gain = q - p
     assert bool((gain[drawn] >= gain[true] - 1e-9).all())
     assert torch.equal(
         _coupled(p.expand(count, -1), p.expand(count, -1), true, v), true
     )
+
+
+def test_an_edit_is_two_canvases_in_lockstep(trained):
+    """The same, written out: one position after the other, one row at a time."""
+    text, num, do = (TEXT + TEXT)[:LENGTH], 8, {"e": 0.0, "o": 0.1}
+    found = edit(
+        trained,
+        text,
+        SOMEBODY,
+        do,
+        share=1.0,
+        num=num,
+        manner=manner(steps=9999),
+    )
+    noise, rows = Noise(0).child("edit"), windows(trained, text, num)
+    level = hidden_levels(trained, rows, 1.0, noise.child("when"))
+    numbers = noise.child("what").uniform(rows.sample_id, LENGTH)
+    people = SOMEBODY, (0.1, SOMEBODY[1], 0.0, *SOMEBODY[3:])
+    courses = [
+        told(trained.persona, Given.of(trained.persona, values)) for values in people
+    ]
+    true = rows.tokens[0]
+    for row in range(num):
+        hidden = level[row] >= 0
+        seen = true.masked_fill(hidden, trained.backbone.mask_id)
+        other = seen.clone()
+        for place in level[row].argsort(descending=True)[: int(hidden.sum())]:
+            laws = []
+            for canvas, course in zip((seen, other), courses, strict=True):
+                batch = telling(trained, Batch.of(canvas.unsqueeze(0)), course)
+                denoiser = denoiser_for(trained, course, manner())
+                where = (torch.arange(LENGTH) == place).unsqueeze(0)
+                with denoiser.evaluating():
+                    laws.append(next(denoiser.laws(batch, where)))
+            drawn, number = true[place].view(1), numbers[row, place].view(1)
+            gumbel = posterior_gumbel(laws[0], drawn, number)
+            seen[place] = true[place]
+            other[place] = (laws[1] + gumbel).argmax()
+        assert found.texts[row] == shown(trained.tokenizer, other.tolist())
 
 
 def test_an_edit_that_cannot_be(trained):

@@ -13,10 +13,8 @@ TEXT = "I am lively and kind. Being tidy, I enjoy dancing."
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    code = run(
-        ["train", "--plugin", "personality", "--tiny", "--device", "cpu"]
-        + ["--out", str(folder)]
-    )
+    ways = ["--plugin", "personality", "--tiny", "--device", "cpu"]
+    code = run(["train", *ways, "--out", str(folder)])
     assert code == 0
     return folder
 
