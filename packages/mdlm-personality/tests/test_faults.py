@@ -325,6 +325,9 @@ def test_setting_the_value_that_is_there_changes_nothing() -> None:
     factual = given.personas(made)
     again = Change(do=({"extraversion": SOMEBODY[2]},))(made, given)
     assert torch.allclose(again.z, factual.z, atol=1e-6)
+    told = Given.of(made, {"extraversion": 0.7, "exercise": 1.2})  # and its noise stays
+    same = Change(do=({"extraversion": 0.7},))(made, told)
+    assert torch.allclose(same.z, told.personas(made).z, atol=1e-6)
 
     # the original: a sample for the factual persona, the mean for the other
     assert made.encoder is not None
