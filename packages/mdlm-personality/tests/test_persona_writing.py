@@ -1,17 +1,22 @@
 """Texts of personas: what rows are told, and how strongly."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from mdlm_core.config.components import DiTConfig
 from mdlm_core.data.batch import Batch
 from mdlm_core.errors import UnknownNameError, UsageError
-from mdlm_core.kernels.noise import Noise
+from mdlm_core.kernels.noise import Noise, global_seed
+from mdlm_core.nn.dit import DiT
 from mdlm_core.samplers import Denoiser
 from mdlm_core.samplers.guidance import Guidance
 from mdlm_personality.config import GuidanceConfig
 from mdlm_personality.generation.personas import Change, Given
 from mdlm_personality.generation.views import told
-from mdlm_personality.generation.writing import generate, shown, telling
+from mdlm_personality.generation.writing import Pull, generate, shown, telling
+from mdlm_personality.regressor.model import TraitRegressor
 
 from .generation_toy import LENGTH, SOMEBODY, manner, toy
 
@@ -253,3 +258,28 @@ def test_a_prompt_stays(trained):
     text = trained.tokenizer.decode(found.tokens[0].tolist())
     assert text.startswith("abc ")
     assert found.tokens[0, 7:10].tolist() == trained.tokenizer.encode("fed")
+
+
+def test_a_regressor_is_asked_for_the_persona_of_its_row(trained):
+    with global_seed(Noise(5)):
+        config = DiTConfig(blocks=1, width=16, heads=2, cond_width=8, dropout=0.0)
+        trunk = DiT(config, vocab_size=12, mask_id=11, length=LENGTH)
+        regressor = TraitRegressor(trunk, schedule=trained.schedule).eval()
+        for weight in regressor.parameters():
+            torch.nn.init.normal_(weight, std=0.5)
+    pull = Pull(regressor, gamma=2.0)
+    ways = replace(manner(batch_size=3), regressor=pull, coupled=True)
+    guidance = GuidanceConfig(scale=0.0)
+    many = [SOMEBODY, OTHER, {}]
+    found = generate(trained, many, guidance=guidance, manner=ways)
+    for row, values in enumerate(many):
+        given = Given.of(trained.persona, values)
+        course = told(trained.persona, given, settings=guidance)
+        canvas = telling(trained, Batch.of(found.tokens[row : row + 1]), course)
+        assert torch.equal(canvas.condition["known"][:, :5], given.known[:, :5])
+        asked = canvas.condition["traits"][:, :5][given.known[:, :5]]
+        close(asked, given.values[:, :5][given.known[:, :5]])
+    nobody = generate(trained, [{}] * 3, manner=manner(batch_size=3, coupled=True))
+    assert torch.equal(found.tokens[2], nobody.tokens[2])  # nothing to be drawn to
+    assert not torch.equal(found.tokens[:2], nobody.tokens[:2])
+    assert torch.equal(found.nfe, 2 * nobody.nfe)

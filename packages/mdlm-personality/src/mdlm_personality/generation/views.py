@@ -157,7 +157,8 @@ def told(
         given: what is known of the persons.
         change: an intervention; None is as observed.
         settings: how strongly, and against what.
-        contrast: w, how strongly a changed persona is moved away from the factual one.
+        contrast: w, how strongly a changed persona is moved away from the factual one,
+            on the schedule of the other pushes.
 
     Raises:
         UsageError: if a trait that is guided is not known, or two ways of guidance
