@@ -94,7 +94,8 @@ def penalty(layer: CausalLayer, structure: Structure, progress: float) -> Tensor
     """
     if not 0 <= progress <= 1:
         raise UsageError(f"progress is {progress:g}; it is a share, from 0 to 1")
-    weight, adjacency = _STEEPEST**progress, layer.adjacency()
+    weight: float = _STEEPEST**progress
+    adjacency = layer.adjacency()
     if structure == "dagma":
         return weight * dagma_h(project(adjacency))
     if structure == "notears":
