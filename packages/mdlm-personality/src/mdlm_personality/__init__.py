@@ -12,6 +12,9 @@ __version__ = "0.1.0"
 
 _WHERE: dict[str, str] = {
     "TRAITS": "traits",
+    "CausalLayer": "causal.layer",
+    "Graph": "causal.graph",
+    "read_edges": "causal.graph",
     "load_regressor": "regressor.saved",
     "infer_traits": "inference",
     "TraitRegressor": "regressor.model",
