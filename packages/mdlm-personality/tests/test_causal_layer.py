@@ -396,7 +396,3 @@ def test_autocast_does_not_make_it_coarse(mechanism):
         again = counterfactual(layer, plain, one(2, 20), torch.ones(20))
         assert torch.equal(again, other)
         assert layer.means(eps).dtype == torch.float32
-
-
-def test_a_layer_prints_its_size():
-    assert "nodes=9, edges=" in repr(layer_on(random_dag(0)))
