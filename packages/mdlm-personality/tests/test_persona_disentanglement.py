@@ -78,6 +78,17 @@ def test_one_code_of_two_factors_is_complete_and_not_disentangled():
     assert found.disentanglement < 0.05
 
 
+def test_codes_of_other_people_are_not_disentangled():
+    rng = np.random.default_rng(7)
+    found = [
+        dci(
+            rng.uniform(size=(100, 4)), rng.uniform(size=(100, 5)), noise=NOISE.child(i)
+        )
+        for i in range(12)
+    ]
+    assert np.mean([each.disentanglement for each in found]) < 0.1
+
+
 def test_a_random_map_passes_the_pca_score_and_fails_the_others():
     found = report(TRAITS, TRAITS, noise=NOISE, repeats=3)
     maps = [

@@ -140,6 +140,10 @@ def test_unknown_traits_do_not_count():
     assert reconstruction_score(traits, [0.2, 0.1]) == pytest.approx(
         1 / (1 + (0 + 0.04 + 0.16) / 3)
     )
+    holes = np.array([[0.2, NAN], [0.4, 0.9], [0.6, 0.5]])
+    filled = np.array([[0.2, 0.7], [0.4, 0.9], [0.6, 0.5]])
+    squares = ((filled - filled.mean(0)) ** 2)[~np.isnan(holes)]
+    assert constant_score(holes) == pytest.approx(1 / (1 + squares.mean()))
     with pytest.raises(DataError, match="known"):
         reconstruction_score(traits * NAN, traits)
     with pytest.raises(DataError, match="NaN"):

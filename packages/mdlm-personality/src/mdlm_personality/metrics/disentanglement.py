@@ -112,7 +112,7 @@ def dci(
     factors; informativeness is R^2 on the half of the persons that the regressors were
     not fitted to. Importance is the size of a coefficient on standardised codes
     ("lasso"), or that of a random forest, each factor's times its informativeness, and
-    none at all up to 4 / (N / 2), twice the correlation that comes by chance: a
+    none at all up to 4 / (N / 2), a correlation of two standard errors: a
     regressor that predicts nothing says nothing of what its codes are for, and yet
     often has one coefficient that is not 0. Codes that do not vary have none.
 
