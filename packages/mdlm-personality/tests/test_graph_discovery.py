@@ -154,7 +154,8 @@ def test_interventions_set_the_value_and_move_descendants_alone() -> None:
     assert np.allclose(after[:, 0], before[:, 0])
     assert after[:, 2].mean() == pytest.approx(-2.4, abs=0.1)
     assert expected(CHAIN, {1: 3.0}).tolist() == pytest.approx([0, 3, -2.4])
-    assert expected(CHAIN, {1: 3.0}, np.array([1.0, 0, 0]))[0] == 1
+    moved = expected(CHAIN, {1: 3.0}, np.array([1.0, 0, 0]))
+    assert moved.tolist() == [1.0, 3.0, 3.0 * CHAIN[1, 2]]  # its cause is no more
 
 
 def test_total_effects_are_sums_over_paths() -> None:

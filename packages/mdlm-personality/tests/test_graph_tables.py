@@ -128,3 +128,17 @@ def test_moments_and_complete_rows() -> None:
     empty = from_arrays([[1, np.nan], [2, np.nan]], tiers)
     with pytest.raises(DataError, match=r"no row .* 'b'"):
         empty.moments()
+
+
+def test_a_real_questionnaire() -> None:
+    """Health falls with neuroticism: r = -0.34, as measured elsewhere on this table."""
+    folder = Path(__file__).resolve().parents[4] / "shared/data/personality"
+    path = folder / "questionnaire" / "spi_scores.csv.gz"
+    if not path.exists():
+        pytest.skip("there is no folder of personality data beside the checkout")
+    found = read_table(path, labels={"health": "beliefs", "exer": "actions"})
+    assert len(found) == 4000
+    pair = found.values[:, [4, 5]]
+    pair = pair[np.isfinite(pair).all(axis=1)]
+    assert len(pair) == 3536
+    assert np.corrcoef(pair.T)[0, 1] == pytest.approx(-0.34, abs=0.005)

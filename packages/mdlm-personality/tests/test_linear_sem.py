@@ -12,7 +12,7 @@ from mdlm_personality.causal.graph import Edge
 from mdlm_personality.causal.search import find_support
 from mdlm_personality.causal.sem import bootstrap, effects, fit, fit_tiered
 from mdlm_personality.causal.simulate import linear_data
-from mdlm_personality.causal.stability import check_scale
+from mdlm_personality.causal.stability import Stability, check_scale
 from mdlm_personality.causal.tables import Table, from_arrays
 
 TIERS = {
@@ -99,6 +99,8 @@ def test_bootstrap_intervals_are_as_wide_as_theory_says() -> None:
     assert found.share[0, 2] == 1
     assert found.share[1, 3] < 0.8
     assert found.share[0, 1] == 0
+    signs = bootstrap(made, sem, Noise(0), draws=50, least=0.0)
+    assert 0.5 < signs.share[1, 3] < 1  # an effect of 0 has either sign
     again = bootstrap(made, sem, Noise(0), draws=200)
     assert (again.weight_low == found.weight_low).all()
     with pytest.raises(UsageError, match="2 draws"):
@@ -169,6 +171,13 @@ def test_assumed_graphs_do_not_depend_on_units() -> None:
     assert found.warning() is None
     assert (found.raw == found.standardised).all()
     assert found.rescaled[0, 2] == 1
+
+
+def test_one_rescaling_is_enough_for_a_warning() -> None:
+    edges = np.zeros((2, 2), dtype=bool)
+    found = Stability(edges, edges, np.zeros((2, 2)), 0, (0, 3), 0.5)
+    assert not found.stable
+    assert "1 of 2 random rescalings" in (found.warning() or "")
 
 
 def test_searches_depend_on_units_and_say_so() -> None:
