@@ -207,8 +207,9 @@ class Persona(nn.Module):
             values: ``(B, K)`` what is known of the persons.
             known: ``(B, K)`` bool.
             do: values by name, in the units of the user.
-            noise: draws the noise of what is neither known nor set; None takes what is
-                expected.
+            noise: draws the noise of columns that are neither known nor set; None
+                takes what is expected. Latent nodes have the noise that they learned
+                with, which is none, or the encoder's.
             rows: ``(B,)`` int64, the numbers of the rows, for `noise`.
 
         Raises:
@@ -222,7 +223,9 @@ class Persona(nn.Module):
         if noise is not None:
             rows = torch.arange(len(held)) if rows is None else rows
             u = noise.uniform(rows.to(held.device), self.nodes)
-            eps = eps + torch.special.ndtri(u).to(eps) * self.layer.scale()
+            seen = torch.zeros_like(eps).index_fill(1, self.column_nodes, 1.0)
+            normal = torch.special.ndtri(u).to(eps)
+            eps = eps + seen * normal * self.layer.scale()
         return self.layer.solve(
             eps, held=torch.where(fixed, value, held), where=where | fixed
         )

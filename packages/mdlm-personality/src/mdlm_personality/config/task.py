@@ -26,7 +26,7 @@ class PersonalityConfig(PretrainConfig):
     causal_share: float = 0.1
     """Share of the steps for stage 2 in a run of all stages; none if there is nothing
     to learn."""
-    persona_lr: float = 1.0
+    persona_lr: float = 3.0
     """How many times faster than the transformer encoder and causal layer learn."""
     sparsity: float = 0.02
     """Weight of the absolute values of edges while dagma or notears look for them."""
