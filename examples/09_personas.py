@@ -1,9 +1,9 @@
 """An intervention from the trait to the words, with mdlm-personality.
 
-What to look for: `do` sets the trait exactly, moves what depends on it and nothing else;
-the pair of texts shares its noise, so that it differs only in what follows; and the judge,
-which knows the law of these invented persons, reads the change. The model is trained for
-seconds, so that its texts are rough.
+What to look for: `do` sets the trait exactly, moves what depends on it and nothing
+else; the pair of texts shares its noise, so that it differs only in what follows; and the
+judge, which knows the law of these invented persons, reads the change. The model is
+trained for seconds, so that its texts are rough.
 """
 
 import tempfile
@@ -15,6 +15,7 @@ from mdlm_core.catalog import load_catalog
 from mdlm_core.config import resolve
 from mdlm_core.train.start import train
 from mdlm_personality import changes, counterfactual_pair, judge, load
+from mdlm_personality.config import GuidanceConfig
 from mdlm_personality.generation.changes import marked
 from mdlm_personality.traits import TRAITS
 
@@ -38,17 +39,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         outcome = train(config, out=Path(folder) / "run")
         trained = load(outcome.folder, device="cpu")
-        pair = counterfactual_pair(trained, PERSONA, {"extraversion": 0.1}, num=24)
+        pair = counterfactual_pair(
+            trained,
+            PERSONA,
+            {"extraversion": 0.1},
+            num=24,
+            guidance=GuidanceConfig(scale=3.0),
+        )
     print("what moves:")
     for moved in pair.moved(trained.persona)[:4]:
         print(f"  {moved.name:18s} {moved.before:.2f} -> {moved.after:.2f}")
-    print(marked(changes(pair.factual.texts[0], pair.counterfactual.texts[0])))
+    texts = zip(pair.factual.texts[:2], pair.counterfactual.texts[:2], strict=True)
+    for before, after in texts:
+        print(marked(changes(before, after)))
 
-    before = judge(pair.factual.texts).mean[:, :5]
-    after = judge(pair.counterfactual.texts).mean[:, :5]
+    factual = judge(pair.factual.texts).mean[:, :5]
+    other = judge(pair.counterfactual.texts).mean[:, :5]
     print("judged from the words, means of 24 texts:")
     for trait, a, b in zip(
-        TRAITS, np.nanmean(before, 0), np.nanmean(after, 0), strict=True
+        TRAITS, np.nanmean(factual, 0), np.nanmean(other, 0), strict=True
     ):
         print(f"  {trait:18s} {a:.2f} -> {b:.2f}")
 
