@@ -1,9 +1,9 @@
 """An intervention from the trait to the words, with mdlm-personality.
 
 What to look for: `do` sets the trait exactly, moves what depends on it and nothing
-else; the pair of texts shares its noise, so that it differs only in what follows; and the
-judge, which knows the law of these invented persons, reads the change. The model is
-trained for seconds, so that its texts are rough.
+else; the pair of texts shares its noise, so that it differs only in what follows; and
+the judge, which knows the law of these invented persons, reads the change. The model
+is trained for seconds, so that its texts are rough.
 """
 
 import tempfile
