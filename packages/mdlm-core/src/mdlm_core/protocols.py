@@ -253,7 +253,9 @@ class Task(Protocol):
         `external_tensors`. If it has ``count(batch)``, the loss is divided by the sum
         of that over the global batch, instead of by the free tokens; ``Loss.count``
         must sum to the same. If it has ``parameter_groups(config)``, its
-        parts may learn at rates of their own (`train.optim.build_optimizer`).
+        parts may learn at rates of their own (`train.optim.build_optimizer`). If a
+        step may leave some weights without a gradient, it has ``learns_in_parts =
+        True``, so that several processes do not wait for one.
         """
         ...
 

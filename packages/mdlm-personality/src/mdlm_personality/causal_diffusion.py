@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from mdlm_core.data.batch import Batch
@@ -34,6 +33,8 @@ class CausalDiffusion(MaskedDiffusion):
     """A denoiser that is told a persona, with all that decides its training loss."""
 
     settled: Tensor
+    learns_in_parts = True
+    """Not every weight gets a gradient in every stage."""
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class CausalDiffusion(MaskedDiffusion):
             rows = self._persona_loss(batch, noise, draw.rows, self.stage)
             nothing = torch.zeros_like(batch.free)
             return Loss(
-                total=rows.sum() + self._untouched(),
+                total=rows.sum(),
                 count=self.count(batch),
                 nll=torch.zeros(0, device=rows.device),
                 masked=nothing,
@@ -131,7 +132,7 @@ class CausalDiffusion(MaskedDiffusion):
                 total = total + stages.encoder_loss(
                     self.persona,
                     values,
-                    known,
+                    self._kept(known, noise, rows),
                     noise=noise.child("latents"),
                     rows=rows,
                     progress=stage.progress,
@@ -147,28 +148,27 @@ class CausalDiffusion(MaskedDiffusion):
                 )
         return total
 
-    def _untouched(self) -> Tensor | float:
-        """Return 0 with a gradient of 0, so that no process waits for one."""
-        if not (dist.is_available() and dist.is_initialized()):
-            return 0.0
-        return 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
-
     def _shown(self, batch: Batch, noise: Noise, rows: Tensor) -> dict[str, Tensor]:
-        """Return the condition with some of what is known hidden.
-
-        A share of the rows loses all, which makes the null; of another share each
-        column stays with a chance that is uniform in (0, 1) over the rows.
-        """
+        """Return the condition with some of what is known hidden; see `_kept`."""
         values, known = batch.condition[VALUES], batch.condition[KNOWN]
-        u = noise.child("dropout").uniform(rows.to(known.device), known.shape[1] + 2)
-        none = u[:, :1] < self.config.condition_dropout
-        some = u[:, :1] < self.config.condition_dropout + self.config.trait_dropout
-        known = known & ~none & (~some | (u[:, 2:] < u[:, 1:2]))
+        known = self._kept(known, noise, rows)
         condition = {**batch.condition, KNOWN: known}
         if self.config.freeze:
             with torch.no_grad():
                 condition[PERSONA] = self.persona.complete(values, known)
         return condition
+
+    def _kept(self, known: Tensor, noise: Noise, rows: Tensor) -> Tensor:
+        """Return ``(B, K)`` bool: what of `known` a step shows.
+
+        A share of the rows loses all, which makes the null; of another share each
+        column stays with a chance that is uniform in (0, 1) over the rows. The encoder
+        learns from the same, so that it knows what to say of a part.
+        """
+        u = noise.child("dropout").uniform(rows.to(known.device), known.shape[1] + 2)
+        none = u[:, :1] < self.config.condition_dropout
+        some = u[:, :1] < self.config.condition_dropout + self.config.trait_dropout
+        return known & ~none & (~some | (u[:, 2:] < u[:, 1:2]))
 
 
 def say(text: str) -> None:

@@ -1,10 +1,12 @@
 """A persona: what is known of a person, and what the causal layer makes of it.
 
 The nodes z are standardised. Observed columns have nodes of their own, the traits the
-first five; what is known is put there, and every other node is what its parents make
-of it, plus its noise: zero, or with the encoder the mean of what it says about the five
-traits. A counterfactual keeps the noise of a persona and changes some of its nodes; an
-intervention forgets it. Both are statements about the fitted model.
+first five; what is known is put there. With linear equations the other columns are
+expected given all that is known, causes and effects (`causal.posterior`); with networks
+given their causes alone. Nodes that nobody observes are what their parents make of
+them, plus their noise: zero, or with the encoder the mean of what it says about the
+five traits. A counterfactual keeps the noise of a persona and changes some of its
+nodes; an intervention forgets it. Both are statements about the fitted model.
 
 Letters: B batch, K observed columns (the five traits, then labels), n nodes.
 """
@@ -19,10 +21,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mdlm_core.errors import UnknownNameError, UsageError
+from mdlm_core.errors import ConfigError, UnknownNameError, UsageError
 from mdlm_core.kernels.noise import Noise
 
-from .causal import interventions
+from .causal import interventions, posterior
 from .causal.layer import CausalLayer
 from .causal.tiers import mask_for, node_names, observed_nodes
 from .config.data import TIERS
@@ -39,13 +41,15 @@ class Persona(nn.Module):
     mean: Tensor
     std: Tensor
     column_nodes: Tensor
+    latent_nodes: Tensor
 
     def __init__(self, config: PersonalityDiTConfig) -> None:
         """Draw new weights from torch's global generator.
 
         Raises:
-            ConfigError: if a tier has more labels than nodes, or an edge of a fixed
-                structure goes round in a circle or to a node that does not exist.
+            ConfigError: if a tier has more labels than nodes, or no node is left.
+            UsageError: if a fixed structure goes round in a circle.
+            UnknownNameError: if it has an edge of a node that does not exist.
         """
         super().__init__()
         self.nodes = config.latent_dim
@@ -54,7 +58,14 @@ class Persona(nn.Module):
         self.node_names = node_names(config.latent_dim, config.labels)
         """The names of the n nodes."""
         where = observed_nodes(self.node_names, config.labels)
+        latent = [node for node in range(self.nodes) if node not in where]
+        if not latent:
+            raise ConfigError(
+                f"all {self.nodes} nodes are traits or labels, and at least one is of "
+                f"what nobody observes; raise model.latent_dim"
+            )
         self.register_buffer("column_nodes", torch.tensor(where))
+        self.register_buffer("latent_nodes", torch.tensor(latent), persistent=False)
         self.register_buffer("mean", torch.full((len(where),), 0.5))
         self.register_buffer("std", torch.ones(len(where)))
         self.layer = CausalLayer(
@@ -67,7 +78,7 @@ class Persona(nn.Module):
         if config.encoder == "beta-vae":
             self.encoder = BetaVAE(
                 len(TRAITS),
-                self.nodes - len(TRAITS),
+                len(latent),
                 beta=config.beta,
                 sigma=config.sigma,
                 capacity=config.capacity,
@@ -95,9 +106,9 @@ class Persona(nn.Module):
             ) from None
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Set mean and standard deviation ``(K,)`` of the columns."""
-        self.mean.copy_(mean)
-        self.std.copy_(std)
+        """Set mean and standard deviation of the columns, ``(K,)`` or of the first."""
+        self.mean[: len(mean)] = mean
+        self.std[: len(std)] = std
 
     def standard(self, name: str, value: float) -> float:
         """Return the node's value for a user's: a latent node's is what it is.
@@ -159,11 +170,17 @@ class Persona(nn.Module):
         return held, self.by_node(known)
 
     def exogenous(self, held: Tensor, where: Tensor) -> Tensor:
-        """Return the noise ``(B, n)`` that is expected of a persona."""
+        """Return the noise ``(B, n)`` that is expected before any effect is seen.
+
+        That of the columns is 0: what the encoder says about the traits is in no data
+        of the labels.
+        """
         eps = torch.zeros_like(held)
         if self.encoder is not None:
             count = len(TRAITS)
-            eps[:, count:] = self.encoder.mean(held[:, :count], where[:, :count])
+            with torch.autocast(held.device.type, enabled=False):
+                said = self.encoder.mean(held[:, :count], where[:, :count])
+            eps[:, self.latent_nodes] = said
         return eps
 
     def complete(self, values: Tensor, known: Tensor) -> Tensor:
@@ -174,7 +191,46 @@ class Persona(nn.Module):
             known: ``(B, K)`` bool; the other values are not read.
         """
         held, where = self.held(values, known)
-        return self.layer.solve(self.exogenous(held, where), held=held, where=where)
+        eps = self.exogenous(held, where)
+        return self._solved(eps, held, where)
+
+    def _solved(
+        self,
+        eps: Tensor,
+        held: Tensor,
+        where: Tensor,
+        *,
+        cut: Tensor | None = None,
+        normal: Tensor | None = None,
+    ) -> Tensor:
+        """Return the nodes ``(B, n)``: see `causal.posterior.posterior`.
+
+        Args:
+            eps: the noise that is expected.
+            held: ``(B, n)``.
+            where: ``(B, n)`` bool: what is known.
+            cut: ``(n,)`` bool: what is set.
+            normal: ``(B, K)`` numbers that make the columns' noise; None is expected.
+        """
+        fixed = where if cut is None else where | cut
+        nodes = self.column_nodes
+        if not posterior.exact(self.layer):
+            if normal is not None:
+                noise = normal.to(eps) * self.layer.scale()[nodes]
+                eps = eps.index_add(1, nodes, noise)
+            return self.layer.solve(eps, held=held, where=fixed)
+        with torch.autocast(held.device.type, enabled=False):
+            law = posterior.posterior(self.layer, nodes, eps, held, where, cut)
+            found = law.mean
+            if normal is not None:
+                found = posterior.drawn(law, ~fixed[:, nodes], normal)
+            told = held.index_copy(
+                1,
+                nodes,
+                torch.where(fixed[:, nodes], held[:, nodes], found.to(held)),
+            )
+            columns = torch.zeros_like(fixed).index_fill(1, nodes, True)
+            return self.layer.solve(eps, held=told, where=fixed | columns)
 
     def abduct(self, z: Tensor) -> Tensor:
         """Return the noise ``(B, n)`` of nodes ``(B, n)``."""
@@ -207,9 +263,10 @@ class Persona(nn.Module):
             values: ``(B, K)`` what is known of the persons.
             known: ``(B, K)`` bool.
             do: values by name, in the units of the user.
-            noise: draws the noise of columns that are neither known nor set; None
-                takes what is expected. Latent nodes have the noise that they learned
-                with, which is none, or the encoder's.
+            noise: draws the columns that are neither known nor set, given those that
+                are known; None takes what is expected. With networks for equations the
+                known effects of a column do not tell of it. Latent nodes have the noise
+                that they learned with, which is none, or the encoder's.
             rows: ``(B,)`` int64, the numbers of the rows, for `noise`.
 
         Raises:
@@ -219,16 +276,13 @@ class Persona(nn.Module):
         held, where = self.held(values, known)
         fixed, value = self._setting(held, do)
         self._check_descendants(where & ~fixed, fixed)
-        eps = self.exogenous(held, where)
+        eps, normal = self.exogenous(held, where), None
         if noise is not None:
             rows = torch.arange(len(held)) if rows is None else rows
-            u = noise.uniform(rows.to(held.device), self.nodes)
-            seen = torch.zeros_like(eps).index_fill(1, self.column_nodes, 1.0)
-            normal = torch.special.ndtri(u).to(eps)
-            eps = eps + seen * normal * self.layer.scale()
-        return self.layer.solve(
-            eps, held=torch.where(fixed, value, held), where=where | fixed
-        )
+            u = noise.uniform(rows.to(held.device), self.nodes)[:, self.column_nodes]
+            normal = torch.special.ndtri(u)
+        told = torch.where(fixed, value, held)
+        return self._solved(eps, told, where, cut=fixed.any(0), normal=normal)
 
     def shift(self, z: Tensor, by: Mapping[str, float]) -> Tensor:
         """Return the nodes with the noise of some moved, in their own units."""

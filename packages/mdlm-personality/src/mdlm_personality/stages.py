@@ -17,7 +17,7 @@ from torch import Tensor
 from mdlm_core.errors import ConfigError
 from mdlm_core.kernels.noise import Noise
 
-from .causal import losses
+from .causal import losses, posterior
 from .config import PersonalityConfig
 from .config.model import Structure
 from .persona import Persona
@@ -114,14 +114,22 @@ def causal_loss(
 ) -> Tensor:
     """Return -log p of what is observed for each row, ``(B,)``, and what search adds.
 
+    With linear equations, columns that are not known are integrated out. Otherwise, and
+    while edges are searched for, they count as what their parents make of them.
+
     While dagma or notears look for edges, the penalty of cycles and the absolute values
     of the edges between columns are added. Edges to nodes that nobody observes have no
     data, and nothing pulls at them.
     """
     held, where = persona.held(values, known)
     eps = persona.exogenous(held, where).detach()  # the encoder has its own loss
-    z = persona.layer.solve(eps, held=held, where=where)
-    loss = losses.structural_nll(persona.layer, z, where)
+    if posterior.exact(persona.layer):
+        loss = posterior.marginal_nll(
+            persona.layer, persona.column_nodes, eps, held, where
+        )
+    else:
+        z = persona.layer.solve(eps, held=held, where=where)
+        loss = losses.structural_nll(persona.layer, z, where)
     if structure in ("dagma", "notears") and progress < REFIT:
         edges = persona.layer.adjacency()[:, persona.column_nodes].abs().sum()
         loss = loss + sparsity * edges

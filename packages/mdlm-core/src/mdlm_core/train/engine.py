@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 
 from mdlm_core.config.schema import TrainConfig
@@ -116,6 +116,11 @@ class Engine:
         self.world = accelerator.num_processes
         self._check_launch()
         module.to(accelerator.device)
+        if getattr(module, "learns_in_parts", False):
+            # What a step does not use gets no gradient, as on one process.
+            accelerator.ddp_handler = DistributedDataParallelKwargs(
+                find_unused_parameters=True
+            )
         self.model, self.optimizer = accelerator.prepare(
             self.wrapped(module), build_optimizer(module, config)
         )

@@ -23,6 +23,8 @@ class Conditioner(nn.Module):
         super().__init__()
         self.to_vector = zero_(nn.Linear(2 * nodes, cond_width))
         self.to_tokens = nn.Linear(2 * nodes, tokens * width)
+        with torch.no_grad():  # nodes that no data tell learn no flag, and have none
+            self.to_tokens.weight[:, nodes:] = 0.0
         self.null_vector = nn.Parameter(torch.zeros(cond_width))
         self.null_tokens = nn.Parameter(0.02 * torch.randn(tokens, width))
 
