@@ -78,3 +78,17 @@ def test_another_canvas_keeps_the_rest():
 def test_a_batch_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         full().epoch = 1
+
+
+def test_rows_of_several_batches_are_joined_everywhere():
+    first = full()
+    joined = Batch.cat([first, first.select(slice(1, None))])
+    picked = [*range(len(first)), *range(1, len(first))]
+    for field in dataclasses.fields(Batch):
+        before, after = getattr(first, field.name), getattr(joined, field.name)
+        if isinstance(before, torch.Tensor):
+            assert torch.equal(after, before[picked]), field.name
+    assert torch.equal(joined.condition["label"], first.condition["label"][picked])
+    assert joined.epoch == 5
+    plain = Batch.of(TOKENS)
+    assert Batch.cat([plain, plain]).positions is None

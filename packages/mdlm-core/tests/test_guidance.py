@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mdlm_core.data.batch import Batch
+from mdlm_core.diffusion.schedule import LogLinear
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels.noise import Noise
-from mdlm_core.diffusion.schedule import LogLinear
 from mdlm_core.samplers.ancestral import ancestral
 from mdlm_core.samplers.denoiser import Denoiser
 from mdlm_core.samplers.guidance import Guidance, mixture, strength
@@ -133,6 +133,11 @@ def test_a_strength_that_changes_follows_each_row_s_time() -> None:
     for row, g in enumerate((1.0, 2.0, 2.8)):
         expected = law(guided(model, g, 1 - g), batch).view(3, 4, V)[row]
         assert found[row].exp() == pytest.approx(expected.exp(), abs=1e-6)
+    batch.tokens[0, :3] = 1  # one position is left in the first row
+    found = law(changing, batch, t)[-4:]
+    expected = law(guided(model, 2.8, -1.8), batch)[-4:]
+    assert found.exp() == pytest.approx(expected.exp(), abs=1e-6)
+    assert len(law(changing, batch, t)) == 9
     with pytest.raises(UsageError, match="changes with the time"):
         list(changing.laws_of(torch.zeros(2, 2 * V)))
 

@@ -80,7 +80,10 @@ def test_every_stage_teaches_its_own_weights() -> None:
     assert int(trained.count(batch)) == 3
     trained.stage = Stage(2, 0.5)
     assert "persona.layer" in learned(trained, batch)
-    assert learned(trained, batch) <= {"persona.layer", "persona.encoder"}
+    known = batch.condition["known"].clone()
+    known[:, 5] = False  # so that what the encoder says about it matters
+    some = replace(batch, condition={**batch.condition, "known": known})
+    assert learned(trained, some) == {"persona.layer"}
     trained.stage = Stage(3, 0.5)
     found = learned(trained, batch)
     assert {"persona.layer", "persona.encoder", "conditioner", "blocks"} <= found
@@ -233,3 +236,24 @@ def test_sampling_is_told_traits_by_name() -> None:
     assert told["known"][0].nonzero()[:, 0].tolist() == [0, 2, 5]
     assert told["traits"][1, [0, 2, 5]].tolist() == pytest.approx([0.8, 0.2, 0.4])
     assert not task.condition({}, 1)["known"].any()
+
+
+def test_labels_of_data_and_model_are_both_observed() -> None:
+    sets = ["data.labels=true", 'model.labels={"calm": "actions"}']
+    config = resolve(load_catalog(), plugin="personality", sets=sets, tiny=True).config
+    catalog = load_catalog()
+    task = catalog.build("task", config.task, run=config, catalog=catalog)
+    source = catalog.build("dataset", config.data)
+    columns = task.build(source).persona.columns
+    assert columns[5:] == (*source.labels, "calm")
+
+
+def test_the_null_is_measured_apart() -> None:
+    config = resolve(load_catalog(), plugin="personality", tiny=True).config
+    catalog = load_catalog()
+    task = catalog.build("task", config.task, run=config, catalog=catalog)
+    source = catalog.build("dataset", config.data)
+    built = task.build(source)
+    disturbed(built.backbone)
+    found = task.evaluate(built.eval(), source)
+    assert abs(found["loss"] - found["unconditional"]) > 1e-3
