@@ -12,9 +12,12 @@ from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion.schedule import LogLinear
 from mdlm_core.errors import UsageError
 from mdlm_core.kernels.noise import Noise
+from mdlm_core.protocols import Sampler
 from mdlm_core.samplers.ancestral import ancestral
+from mdlm_core.samplers.confidence import confidence
 from mdlm_core.samplers.denoiser import Denoiser
 from mdlm_core.samplers.guidance import Guidance, mixture, strength
+from mdlm_core.samplers.semi_autoregressive import semi_autoregressive
 
 V, MASK = 7, 6
 
@@ -170,3 +173,29 @@ def test_weights_must_go_with_views() -> None:
         guided(Told(), 1.0)
     with pytest.raises(UsageError, match="not 0"):
         guided(Told(), 0.0, 0.0)
+
+
+@pytest.mark.parametrize("inner", [ancestral, confidence])
+def test_in_blocks_the_time_is_that_of_the_whole_canvas(inner: Sampler) -> None:
+    """A strength that grows over a text does not begin anew in each block."""
+    seen: list[float] = []
+
+    def weights(t: Tensor) -> Tensor:
+        seen.extend(t.tolist())
+        return torch.stack([1 + t, -t], 1)
+
+    semi_autoregressive(
+        Guidance(Told(), views=(own, other), weights=weights),
+        canvas(rows=1, length=6),
+        schedule=LogLinear(0.0),
+        noise=Noise(0),
+        steps=60,
+        block=2,
+        inner=inner,
+    )
+    assert seen == sorted(seen, reverse=True)
+    for time in seen:
+        assert time * 6 == pytest.approx(round(time * 6), abs=1e-4)
+    assert seen[0] == pytest.approx(1.0)
+    plain = guided(Told(), 2.0, -1.0)
+    assert not plain.reads_time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mdlm_core.kernels import gumbel as module
 from mdlm_core.kernels.categorical import categorical
 from mdlm_core.kernels.gumbel import gumbel, gumbel_max, posterior_gumbel
 from mdlm_core.kernels.noise import Noise
@@ -36,7 +37,9 @@ def test_the_numbers_are_standard_gumbel() -> None:
     g = gumbel(numbers()[:5000], 4).flatten()
     for x in (-1.0, 0.0, 1.0, 3.0):
         expected = torch.exp(-torch.exp(torch.tensor(-x)))
-        assert float((g < x).double().mean()) == pytest.approx(float(expected), abs=0.01)
+        assert float((g < x).double().mean()) == pytest.approx(
+            float(expected), abs=0.01
+        )
 
 
 def test_a_token_gives_way_only_to_one_that_gains_more() -> None:
@@ -68,4 +71,17 @@ def test_abduction_gives_back_the_token_and_the_prior() -> None:
 def test_draws_depend_on_their_number_alone() -> None:
     u = numbers()[:10]
     whole = gumbel_max(law(P)[:10], u)
-    assert whole.tolist() == [int(gumbel_max(law(P)[:1], u[i : i + 1])) for i in range(10)]
+    assert whole.tolist() == [
+        int(gumbel_max(law(P)[:1], u[i : i + 1])) for i in range(10)
+    ]
+
+
+def test_numbers_do_not_depend_on_how_many_are_made_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    u = numbers()[:7]
+    whole = gumbel(u, 50)
+    for chunk in (1, 16, 50, 120):
+        monkeypatch.setitem(module._CHUNK, "cpu", chunk)
+        assert gumbel(u, 50).equal(whole)
+        assert gumbel(u[2:3], 20).equal(whole[2:3, :20])

@@ -19,6 +19,7 @@ from torch import Tensor
 from .noise import Noise
 
 _NUMBERS = Noise(0).child("gumbel")
+_CHUNK = {"cpu": 2**14, "other": 2**24}  # numbers at once: they stay in cache
 
 
 def gumbel(u: Tensor, size: int) -> Tensor:
@@ -29,8 +30,19 @@ def gumbel(u: Tensor, size: int) -> Tensor:
             the same one share their Gumbel numbers.
         size: V.
     """
-    rows = (u.double() * 2.0**52).long()
-    return -(-_NUMBERS.uniform(rows, size).log()).log()
+    rows = (u.double() * 2.0**52).long().unsqueeze(1)
+    columns = torch.arange(size, device=u.device)
+    found = torch.empty(len(rows), size, dtype=torch.float64, device=u.device)
+    chunk = _CHUNK.get(u.device.type, _CHUNK["other"])
+    width = max(1, min(size, chunk))
+    height = max(1, chunk // width)
+    for top in range(0, len(rows), height):
+        some = slice(top, top + height)
+        for left in range(0, size, width):
+            part = slice(left, left + width)
+            uniform = _NUMBERS.uniform(rows[some], columns[part])
+            found[some, part] = -(-uniform.log()).log()
+    return found
 
 
 def gumbel_max(log_probs: Tensor, u: Tensor) -> Tensor:

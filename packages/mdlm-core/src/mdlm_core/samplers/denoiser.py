@@ -99,6 +99,11 @@ class Denoiser:
         """Whether the model sees t."""
         return self.backbone.time_conditioned
 
+    @property
+    def reads_time(self) -> bool:
+        """Whether the laws depend on t, by the model or by how it is guided."""
+        return self.time_conditioned
+
     def masked(self, canvas: Batch) -> Tensor:
         """Return ``(B, L)`` bool: the positions to fill, free and masked."""
         return canvas.free & (canvas.tokens == self.mask_id)

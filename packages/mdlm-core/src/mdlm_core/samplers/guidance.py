@@ -111,6 +111,11 @@ class Guidance(Denoiser):
         self.views = tuple(views)
         self.passes = len(self.views)
 
+    @property
+    def reads_time(self) -> bool:
+        """Whether the model sees t, or the weights change with it."""
+        return self._changing is not None or super().reads_time
+
     def states(self, canvas: Batch, where: Tensor, t: Tensor | None = None) -> Tensor:
         """Return ``(N, K D)``: the states under each view, side by side."""
         count = len(self.views)

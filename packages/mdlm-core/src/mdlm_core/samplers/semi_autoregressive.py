@@ -44,7 +44,8 @@ def semi_autoregressive(
     exact inner sampler the law is the model's, revealed in another order.
 
     Args:
-        denoiser: the model; a time-conditioned one sees the t its canvas implies.
+        denoiser: the model; one that reads the time, itself or by its guidance, sees
+            the t that its whole canvas implies.
         canvas: B rows; the mask stands where to write.
         schedule: for the inner sampler.
         noise: keys every draw.
@@ -105,7 +106,7 @@ def _clocks(
     not seen any more once the blocks to come are frozen. Rows with the same ones are a
     group; without a clock all rows are.
     """
-    if not denoiser.time_conditioned:
+    if not denoiser.reads_time:
         return torch.zeros_like(canvas.sample_id), [denoiser]
     patterns, groups = torch.unique(canvas.free, dim=0, return_inverse=True)
     return groups, [denoiser.on_implied_time(schedule, free) for free in patterns]

@@ -126,6 +126,12 @@ class RegressorGuidance(Denoiser):
                 start += len(law)
                 yield guided(law, found, weight[part])
 
+    @property
+    def reads_time(self) -> bool:
+        """Whether model or regressor sees t, or the strength changes with it."""
+        seen = self.regressor.trunk.time_conditioned or callable(self.gamma)
+        return seen or self.inner.reads_time
+
     def states(self, canvas: Batch, where: Tensor, t: Tensor | None = None) -> Tensor:
         """Refuse: what the regressor says of a canvas is no state of a position.
 
