@@ -327,3 +327,18 @@ def test_the_real_questionnaires():
     assert 0.1 < np.isnan(spi.values[:, 5]).mean() < 0.2
     assert not any(spi.texts)
     assert len(read(real("questionnaire/bfi_scores.csv.gz"))) == 2800
+
+
+def test_names_of_pandora_may_differ_in_case(tmp_path):
+    path = pandora(tmp_path, ["Ann,,1,1,1,1,1,1"], ["ann ,,one,en", "ANN,,two,en"])
+    found = read(path)
+    assert found.texts == ("one", "two")
+    assert len(set(found.authors)) == 1
+
+
+def test_a_text_in_place_of_a_score_is_not_quoted(tmp_path):
+    secret = "I never told anybody that I am afraid of geese."
+    path = table(tmp_path, f"a,t,0,0,{secret},0,0")
+    with pytest.raises(DataError, match="line 2: extraversion is 'I never") as caught:
+        read(path)
+    assert "geese" not in str(caught.value)

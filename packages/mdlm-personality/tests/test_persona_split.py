@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdlm_core.errors import DataError
-from mdlm_personality.data.split import divide, held_out
+from mdlm_personality.data.split import divide, held_out, same_author
 from mdlm_personality.data.texts import PersonaTexts
 from mdlm_personality.traits import TRAITS
 
@@ -59,3 +59,14 @@ def test_an_empty_split_says_the_way_out():
         divide(texts_by(["only", "only"]), 0.1)
     with pytest.raises(DataError, match="there are no persons"):
         divide(texts_by([]), 0.1)
+
+
+@settings(max_examples=40)
+@given(st.text(max_size=8), st.floats(0.05, 0.95))
+def test_spellings_of_a_name_are_on_one_side(author, holdout):
+    side = held_out(author, holdout)
+    for other in (f"  {author}\t", author.casefold(), f"{author}".replace(" ", "  ")):
+        assert held_out(other, holdout) == side
+    assert same_author("ANN  Lee ") == same_author("ann lee") == "ann lee"
+    assert same_author("A\u030angstr\u00f6m") == same_author("\u00e5ngstro\u0308m")
+    assert same_author("ann") != same_author("anna")

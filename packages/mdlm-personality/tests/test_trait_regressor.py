@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mdlm_core.errors import ConfigError, UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.testing.tiny import tiny_source
 from mdlm_core.train import train
+from mdlm_core.train.runs import load_run
 from mdlm_personality.config import PersonalityDiTConfig
 from mdlm_personality.nn.personality_dit import PersonalityDiT
 from mdlm_personality.regressor.model import TraitLaw, TraitRegressor, traits_of
@@ -205,3 +207,18 @@ def test_it_makes_no_text_and_has_no_bound() -> None:
         task.condition({}, 1)
     with pytest.raises(ConfigError, match="has no traits"):
         task.start(regressor(), tiny_source())
+
+
+def test_samples_quote_no_text_of_people(run: Path) -> None:
+    loaded = load_run(run, device="cpu")
+    task = loaded.catalog.build(
+        "task", loaded.config.task, run=loaded.config, catalog=loaded.catalog
+    )
+    shown = task.samples(loaded.module, loaded.source, seed=0)
+    assert len(shown) == 3
+    own = {*TRAITS, "row", "told"}
+    words = {word for line in shown for word in re.findall(r"[a-z]{3,}", line)}
+    assert words == own
+    told = loaded.source.windows("validation").values
+    row = int(shown[1].split()[1].rstrip(":"))
+    assert f"(told {told[row, 0]:.2f})" in shown[1].split(",")[0]

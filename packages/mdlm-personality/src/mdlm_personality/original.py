@@ -70,8 +70,7 @@ class MDLMPANDORADataset(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         if not -len(self) <= index < len(self):
             raise IndexError(f"item {index} of {len(self)}")
-        place = index % len(self)
-        batch = next(self.source.batches(self.split, size=1, seed=0, start=place))
+        batch = self.source.rows(self.split, [index % len(self)])
         return {name: value[0] for name, value in as_item(batch).items()}
 
 

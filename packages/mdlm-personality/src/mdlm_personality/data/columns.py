@@ -17,6 +17,7 @@ from mdlm_personality.traits import TRAITS, trait_index
 _YES = {"y": 1.0, "yes": 1.0, "true": 1.0, "n": 0.0, "no": 0.0, "false": 0.0}
 _TEXTS = ("text", "body", "status", "comment", "content", "message", "post", "posts")
 _SHOWN = 12
+_LONGEST = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ class Plan:
             value = math.inf
         if math.isinf(value):
             raise DataError(
-                f"{where}: {column} is {cell!r}, which is no number; correct it, or "
-                "add it to data.missing if it stands for an unknown one"
+                f"{where}: {column} is {_short(cell)}, which is no number; correct it, "
+                "or add it to data.missing if it stands for an unknown one"
             )
         return value
 
@@ -147,6 +148,12 @@ def plan(
         missing=frozenset(mark for mark in marks if math.isnan(_parsed(mark))),
         missing_scores=frozenset(scores),
     )
+
+
+def _short(cell: object) -> str:
+    """Return a cell for a message: a column of texts named by mistake is not quoted."""
+    text = repr(cell)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _parsed(mark: str) -> float:

@@ -16,6 +16,7 @@ from mdlm_personality.traits import TRAITS
 
 from .columns import plan
 from .formats import PERCENTILES
+from .split import same_author
 from .tables import csv_table
 from .texts import PersonaTexts
 
@@ -48,7 +49,7 @@ def read_folder(folder: Path, config: PersonaTextConfig) -> PersonaTexts:
     for _, row in rows:
         if config.max_rows and len(texts) == config.max_rows:
             break
-        author, text = str(row["author"]), str(row[column])
+        author, text = same_author(str(row["author"])), str(row[column])
         if author in profiles and text.strip() not in _GONE:
             texts.append(text)
             authors.append(author)
@@ -77,7 +78,10 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _profiles(path: Path, config: PersonaTextConfig) -> dict[str, list[float]]:
-    """Return the K values of each author of whom a trait is known."""
+    """Return the K values of each author of whom a trait is known.
+
+    The names are those of `same_author`: no two of them differ in case alone.
+    """
     names, rows = csv_table(path)
     todo = plan(
         config,
@@ -90,7 +94,7 @@ def _profiles(path: Path, config: PersonaTextConfig) -> dict[str, list[float]]:
     seen: set[str] = set()
     assert todo.author is not None
     for line, row in rows:
-        where, author = f"'{path}', line {line}", str(row[todo.author])
+        where, author = f"'{path}', line {line}", same_author(str(row[todo.author]))
         if author in seen:
             raise DataError(f"{where}: the author '{author}' stands there twice")
         seen.add(author)

@@ -6,7 +6,7 @@ persons, K columns: the five traits, then the labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -172,6 +172,16 @@ class PersonaSource:
             },
             epoch=epoch,
         )
+
+    def rows(self, split: str, places: Sequence[int] | Places) -> Batch:
+        """Return rows of `split` by their places, which are their `sample_id`."""
+        check_request(split, 1, 0, 0, 1)
+        return self._batch(split, np.asarray(places, dtype=np.int64))
+
+    def owners(self, split: str) -> Places:
+        """Return whose each row of `split` is ``(R,)``: places in `table`."""
+        check_request(split, 1, 0, 0, 1)
+        return self._rows[split].owner.copy()
 
     def texts(self, split: str) -> PersonaTexts:
         """Return the texts of `split` as they were read."""

@@ -24,7 +24,6 @@ from mdlm_personality.traits import TRAITS
 from .model import TraitRegressor
 
 _SHOWN = 3
-_CHARACTERS = 120
 
 
 class TraitRegression:
@@ -132,7 +131,10 @@ class TraitRegression:
         )
 
     def samples(self, module: nn.Module, source: DataSource, *, seed: int) -> list[str]:
-        """Return the traits of a few held-out rows as read: it makes no text itself."""
+        """Return the traits of a few held-out rows as read, beside those told.
+
+        The task makes no text, and that of people is not quoted.
+        """
         regressor = cast("TraitRegressor", module)
         device = next(regressor.parameters()).device
         shown: list[str] = []
@@ -141,15 +143,18 @@ class TraitRegression:
                 batch = held.to(device)
                 clean = torch.full((len(batch),), regressor.t_min, device=device)
                 law = regressor.law(batch, clean)
-                for row in range(len(batch)):
-                    ids = batch.tokens[row][~batch.pad[row]].tolist()
-                    text = source.tokenizer.decode(ids)[:_CHARACTERS]
-                    pairs = zip(law.mean[row], law.sd[row], strict=True)
+                values, known = regressor.targets(batch)
+                told = values.masked_fill(~known, torch.nan)
+                for row, number in enumerate(batch.sample_id.tolist()):
+                    parts = zip(
+                        TRAITS, law.mean[row], law.sd[row], told[row], strict=True
+                    )
                     traits = ", ".join(
                         f"{name} {float(mean):.2f} +- {float(sd):.2f}"
-                        for name, (mean, sd) in zip(TRAITS, pairs, strict=True)
+                        f" (told {float(value):.2f})"
+                        for name, mean, sd, value in parts
                     )
-                    shown.append(f"{traits}: {text}")
+                    shown.append(f"row {number}: {traits}")
         return shown[:_SHOWN]
 
     def bound(self, *_: object, **__: object) -> None:
