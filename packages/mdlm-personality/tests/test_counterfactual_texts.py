@@ -1,6 +1,8 @@
 """Coupled pairs, edits of given texts, long texts, sweeps."""
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +14,10 @@ from mdlm_core.errors import UsageError
 from mdlm_core.kernels.categorical import categorical
 from mdlm_core.kernels.gumbel import posterior_gumbel
 from mdlm_core.kernels.noise import Noise
+from mdlm_core.samplers.analytic import analytic
+from mdlm_core.samplers.confidence import confidence
+from mdlm_core.samplers.first_hitting import first_hitting
+from mdlm_core.samplers.semi_autoregressive import semi_autoregressive
 from mdlm_personality.config import GuidanceConfig
 from mdlm_personality.generation.changes import changes, marked
 from mdlm_personality.generation.counterfactual import counterfactual_pair
@@ -315,3 +321,34 @@ def test_the_pieces_are_both_texts_but_for_blanks():
 
 def test_control_characters_do_not_reach_a_terminal():
     assert "\x1b" not in marked(changes("a \x1b[2J b", "a c"))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "settings"),
+    [
+        (first_hitting, {}),
+        (analytic, {}),
+        (confidence, {}),
+        (confidence, {"threshold": 0.3}),
+        (semi_autoregressive, {"block": 7}),
+        (semi_autoregressive, {"block": 7, "inner": confidence}),
+    ],
+)
+def test_every_sampler_shares_its_noise(trained, sampler, settings):
+    """The same value gives the same text, another one a text that is close to it.
+
+    Not so close where the order depends on the text; see `counterfactual_pair`.
+    """
+    how = replace(manner(steps=LENGTH), sampler=partial(sampler, **settings))
+    guidance = GuidanceConfig(scale=2.0, schedule="linear")
+    ways = {"num": 6, "manner": how, "guidance": guidance}
+    pair = counterfactual_pair(trained, SOMEBODY, {"e": SOMEBODY[2]}, **ways)
+    assert pair.factual.tokens.equal(pair.counterfactual.tokens)
+    assert pair.factual.nfe.equal(pair.counterfactual.nfe)
+    if sampler is confidence:
+        return
+    near = counterfactual_pair(trained, SOMEBODY, {"e": 0.69}, **ways)
+    anew = counterfactual_pair(trained, SOMEBODY, {"e": 0.69}, seed=1, **ways)
+    share = (near.factual.tokens != near.counterfactual.tokens).double().mean()
+    other = (near.factual.tokens != anew.factual.tokens).double().mean()
+    assert share < 0.5 * other

@@ -1,4 +1,6 @@
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,18 +11,22 @@ from typer.testing import CliRunner
 
 from mdlm_core import load_catalog
 from mdlm_core.config import resolve
-from mdlm_core.errors import UsageError
+from mdlm_core.errors import DataError, UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.train.start import train
 from mdlm_personality.cli import app
 from mdlm_personality.config import GuidanceConfig
 from mdlm_personality.data.corpus import write_texts
-from mdlm_personality.evaluate import Plan, evaluate, judge_for
+from mdlm_personality.data.lexicon import MEANING
+from mdlm_personality.data.texts import PersonaTexts
+from mdlm_personality.evaluate import Plan, evaluate, judge_for, unseen, writers
 from mdlm_personality.metrics import trials
+from mdlm_personality.metrics.alignment import alignment
 from mdlm_personality.metrics.judges import LexiconJudge, TextJudge
+from mdlm_personality.metrics.representation import text_codes
 from mdlm_personality.report import page, tables, text
 from mdlm_personality.saved import Trained, load
-from mdlm_personality.traits import trait_index
+from mdlm_personality.traits import TRAITS, trait_index
 
 NOISE = Noise(2)
 SMALL = Plan(gammas=(1.0, 2.0), samples=8, personas=2, rows=8, draws=2, steps=4)
@@ -212,3 +218,77 @@ def test_the_command_writes_a_report_and_does_not_replace_it(run, tmp_path):
     assert "--force" in str(again.exception)
     wrong = runner.invoke(app, ["evaluate", str(run), "--gamma", "x"])
     assert "numbers with commas" in str(wrong.exception)
+
+
+def test_authors_that_were_learned_from_are_left_out(trained):
+    """By name, but for invented persons; and by any text that is in training."""
+    source = trained.run.source
+    learned, held = source.texts("train"), source.texts("validation")
+    mixed = PersonaTexts(
+        (*held.texts, learned.texts[0], "another text"),
+        (*held.authors, "Stranger", " stranger"),
+        np.concatenate([held.values, learned.values[:2]]),
+        held.columns,
+        held.tiers,
+    )
+    assert unseen(trained, mixed).texts == held.texts
+    with pytest.raises(DataError, match="has learned from; give texts by others"):
+        unseen(trained, learned)
+    other = PersonaTexts(("new",), (learned.authors[0],), held.values[:1], held.columns)
+    assert len(unseen(trained, other)) == 1  # person-0 of another corpus
+    config = SimpleNamespace(data=SimpleNamespace(config=None))
+    run = SimpleNamespace(source=source, config=config, folder="run")
+    real = SimpleNamespace(persona=trained.persona, run=run)
+    with pytest.raises(DataError, match="all 1 texts are by authors"):
+        unseen(real, other)
+    wrong = PersonaTexts(("new",), ("a",), np.zeros((1, 6)), (*TRAITS, "shoe size"))
+    with pytest.raises(DataError, match="shoe size, and the run has"):
+        unseen(trained, wrong)
+
+
+def test_states_of_texts_are_one_for_each_person(trained):
+    source = trained.run.source
+    codes, traits = text_codes(trained, source, 0)
+    people = source.table("validation")
+    assert len(codes) == len(traits) == len(people) < source.size("validation")
+    np.testing.assert_array_equal(traits, people[:, :5])
+    rows = np.flatnonzero(source.owners("validation") == 1)
+    batch = source.rows("validation", rows)
+    with torch.no_grad():
+        plain = replace(batch, condition={})
+        states = trained.backbone.hidden(plain, torch.zeros(len(rows))).double()
+    means = [s[f].mean(0) for s, f in zip(states, batch.free, strict=True)]
+    np.testing.assert_allclose(codes[1], torch.stack(means).mean(0), atol=1e-5)
+    some, _ = text_codes(trained, source, 60)
+    assert 0 < len(some) < 60
+
+
+def test_the_ceiling_is_drawn_by_authors(monkeypatch, trained):
+    """An author's windows are one draw; spellings of a name are one author."""
+    texts = trained.run.source.windows("validation")
+    numbers = writers(texts)
+    assert len(set(numbers)) == len(set(texts.authors)) < len(texts)
+    assert writers(
+        replace(
+            texts,
+            authors=("Ann", "ann ") * (len(texts) // 2) + ("Ann",) * (len(texts) % 2),
+        )
+    ) == [0] * len(texts)
+    seen = []
+
+    def spy(values, readings, *, noise, groups=None):
+        seen.append(groups)
+        return alignment(values, readings, noise=noise, groups=groups)
+
+    monkeypatch.setattr("mdlm_personality.evaluate.alignment", spy)
+    plan = Plan(gammas=(1.0,), samples=8, personas=0, rows=0, draws=1, steps=1)
+    monkeypatch.setattr("mdlm_personality.evaluate._representation", lambda *_: {})
+    monkeypatch.setattr("mdlm_personality.evaluate._bounds", lambda *_: {})
+    evaluate(trained, plan)
+    assert 1 < len(set(seen[0])) < len(seen[0])
+
+
+def test_a_report_quotes_no_text_of_people(card):
+    words = set(MEANING)
+    shown = set(re.findall(r"[a-z]+", text(card) + page(card) + json.dumps(card)))
+    assert len(shown & words) < 3

@@ -148,3 +148,69 @@ def test_unknown_traits_do_not_count():
         reconstruction_score(traits * NAN, traits)
     with pytest.raises(DataError, match="NaN"):
         reconstruction_score(traits, [NAN, 0.1])
+
+
+def test_resamples_draw_the_writers_of_several_texts():
+    """Copies of a text say nothing new: the interval is that of single texts."""
+    rng = np.random.default_rng(3)
+    once = rng.normal(size=60)
+    many = np.repeat(once, 5)
+    groups = np.repeat(rng.permutation(60), 5)
+    width = [
+        found.high - found.low
+        for found in (
+            mean_interval(once, noise=NOISE),
+            mean_interval(many, noise=NOISE, groups=groups),
+            mean_interval(many, noise=NOISE),
+        )
+    ]
+    assert width[1] == pytest.approx(width[0], rel=0.1)
+    assert width[2] < 0.6 * width[0]
+    by_one = mean_interval(once, noise=NOISE, groups=range(60))
+    assert by_one == mean_interval(once, noise=NOISE)
+
+
+def test_groups_of_unequal_size_are_drawn_whole():
+    seen = []
+
+    def statistic(rows):
+        seen.append(sorted(rows[0].tolist()))
+        return np.zeros(len(rows))
+
+    bootstrap(statistic, 4, noise=NOISE, groups=[7, 2, 7, 7], resamples=50)
+    assert {tuple(rows) for rows in seen[1:]} == {
+        (0, 0, 2, 2, 3, 3),
+        (0, 1, 2, 3),
+        (1, 1),
+    }
+
+
+def test_alignment_draws_writers():
+    rng = np.random.default_rng(4)
+    value = rng.uniform(size=(40, 1))
+    score = (value + 0.3 * rng.normal(size=value.shape)).repeat(6, axis=0)
+    readings = Readings(score, (score > 0.5).astype(float))
+    asked, owner = value.repeat(6, axis=0), np.arange(40).repeat(6)
+    (naive,) = alignment(asked, readings, noise=NOISE, names=["a"])
+    (found,) = alignment(asked, readings, noise=NOISE, names=["a"], groups=owner)
+    assert found.r.value == naive.r.value
+    for name in ("r", "accuracy", "clear"):
+        one, other = getattr(found, name), getattr(naive, name)
+        assert one.high - one.low > 1.7 * (other.high - other.low)
+
+
+def test_texts_that_tell_nothing_leave_no_side_but_are_said_to():
+    before = np.array([[0, 1, 0], [0, 1, NAN]])
+    silent = np.full((2, 3), NAN)
+    found = flips(
+        before,
+        silent,
+        before,
+        trait=0,
+        target=1,
+        edits=[1.0, 1.0],
+        noise=NOISE,
+        names=NAMES,
+    )
+    assert (found.rate.value, found.off_target.value) == (0, 0)
+    assert (found.lost.value, found.lost_null.value) == (1, 0)

@@ -241,3 +241,11 @@ def test_tables_are_markdown():
         "| long | 2.0 |",
     ]
     assert json.dumps(markdown(("a",), []))
+
+
+def test_the_fitted_judge_says_nothing_of_texts_without_known_words():
+    texts = corpus(40)
+    read = TextJudge().fit(texts).read(["", "zzz qqq", texts.texts[0]])
+    assert np.isnan(read.scores[:2]).all()
+    assert np.isnan(read.sides[:2]).all()
+    assert not np.isnan(read.sides[2]).any()

@@ -25,6 +25,7 @@ from mdlm_core.tasks.held_out import held_out
 
 from .config import GuidanceConfig, PersonaCorpusConfig
 from .data.source import PersonaSource
+from .data.split import same_author
 from .data.texts import PersonaTexts
 from .generation.writing import Manner
 from .metrics import baselines, diversity, perplexity, trials
@@ -93,7 +94,8 @@ def evaluate(
     Args:
         trained: the model.
         plan: how much is measured.
-        data: people's texts that it has not seen; those the run held out if not given.
+        data: people's texts; those of authors that it has learned from are left out.
+            If not given, those that the run held out.
         judge: reads traits in texts; if not given the exact one for invented persons,
             and one that is fitted to the training texts for all others.
         progress: told how many texts were written.
@@ -114,7 +116,8 @@ def evaluate(
             f"yet; train stage 3 with task.persona_from={trained.run.folder}"
         )
     noise = Noise(plan.seed).child("personality", "evaluate")
-    source = _source(trained, data)
+    fresh = None if data is None else unseen(trained, data)
+    source = _source(trained, fresh)
     judge = judge or judge_for(trained)
     windows = _windows(source, plan.rows)
     card: dict[str, Any] = {
@@ -124,6 +127,7 @@ def evaluate(
         "weights": trained.run.weights,
         "data": source.card().get("name"),
         "held_out_by_run": data is None,
+        "left_out": 0 if data is None or fresh is None else len(data) - len(fresh),
         "judge": judge.name,
         "plan": asdict(plan) | {"gammas": list(plan.gammas)},
         "length": trained.length,
@@ -133,6 +137,7 @@ def evaluate(
                 windows.values[:, : len(TRAITS)],
                 judge.read(windows.texts),
                 noise=noise.child("ceiling"),
+                groups=writers(windows),
             )
         ),
         "guided": [],
@@ -195,6 +200,46 @@ def judge_for(trained: Trained) -> Judge:
     if not any(texts.texts):
         raise UsageError("the data of the run has no texts that a judge could learn")
     return TextJudge().fit(texts)
+
+
+def writers(texts: PersonaTexts) -> list[int]:
+    """Return a number for each text, the same for those of one author."""
+    places: dict[str, int] = {}
+    return [places.setdefault(same_author(each), len(places)) for each in texts.authors]
+
+
+def unseen(trained: Trained, data: PersonaTexts) -> PersonaTexts:
+    """Return the texts of authors that a run has not learned from.
+
+    An author is known by name, but for invented persons, whose names are numbers, and
+    by any text that stands in the training split.
+
+    Raises:
+        DataError: if no author is left, or the columns are not those of the run.
+    """
+    columns = trained.persona.columns
+    if data.columns != columns[: len(data.columns)]:
+        raise DataError(
+            f"the texts have the columns {', '.join(data.columns)}, and the run has "
+            f"{', '.join(columns)}; read them with the labels of the run, or with none"
+        )
+    seen = cast("PersonaSource", trained.run.source).texts("train")
+    texts = {text.strip() for text in seen.texts} - {""}
+    invented = isinstance(trained.run.config.data.config, PersonaCorpusConfig)
+    met = set() if invented else set(map(same_author, seen.authors))
+    names = [same_author(author) for author in data.authors]
+    met |= {
+        name
+        for name, text in zip(names, data.texts, strict=True)
+        if text.strip() in texts
+    }
+    kept = [row for row, name in enumerate(names) if name not in met]
+    if not kept:
+        raise DataError(
+            f"all {len(data)} texts are by authors that the run '{trained.run.folder}' "
+            f"has learned from; give texts by others"
+        )
+    return data.select(kept)
 
 
 def _source(trained: Trained, data: PersonaTexts | None) -> PersonaSource:

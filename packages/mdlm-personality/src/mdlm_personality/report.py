@@ -17,13 +17,15 @@ from .metrics.tables import markdown
 NOTES = {
     "summary": "Means over the five traits. Flips: a trait of the persona is set to "
     "the mirrored value and the text written again under the same noise. Null: the "
-    "same persona written anew. Net: flips less null.",
+    "same persona written anew. Net: flips less null. Undecided: readings of the texts "
+    "behind r whose side the judge cannot say.",
     "alignment": "Correlation of the value that was asked for and what the judge "
     "reads in the text, with 95 % bootstrap intervals. The ceiling is the judge on "
     "held-out texts by people of known traits.",
     "flips": "Share of the texts that the judge reads on the other side after the "
     "trait was set, of those it read on the first. Off-target: other traits that "
-    "change side. Edits: tokens that differ between the two texts.",
+    "change side. Lost: other traits of which the second text tells nothing. Edits: "
+    "tokens that differ between the two texts.",
     "diversity": "Lower self-BLEU and higher distinct-n is more varied; beside the "
     "same numbers of held-out texts by people, at the same N x W.",
     "disentanglement": "Beside a random linear map of the traits (all is there, "
@@ -139,11 +141,13 @@ def _summary(card: Card) -> Table:
     rows = []
     for one in card["guided"]:
         fit, flips = one["alignment"], one["flips"]
+        samples = card["plan"]["samples"]
         rows.append(
             (
                 f"{one['gamma']:g}",
                 _number(_mean([each["r"]["value"] for each in fit])),
                 _number(_mean([each["clear"]["value"] for each in fit])),
+                _number(_mean([each["undecided"] / samples for each in fit])),
                 *(
                     _number(_mean([each[name]["value"] for each in flips]))
                     for name in ("rate", "null", "net", "off_target", "edits")
@@ -151,9 +155,12 @@ def _summary(card: Card) -> Table:
                 f"{one['nfe']:.0f}",
             )
         )
-    head = ("gamma", "r", "accuracy (clear)", "flips", "null", "net", "off-target")
+    head = ("gamma", "r", "accuracy (clear)", "undecided", "flips", "null", "net")
     return Table(
-        "summary", "At each strength of guidance", (*head, "edits", "NFE"), tuple(rows)
+        "summary",
+        "At each strength of guidance",
+        (*head, "off-target", "edits", "NFE"),
+        tuple(rows),
     )
 
 
@@ -179,7 +186,7 @@ def _alignment(card: Card) -> Table:
 
 
 def _flips(one: Card) -> Table:
-    names = ("rate", "null", "net", "off_target", "off_target_null", "edits")
+    names = ("rate", "null", "net", "off_target", "off_target_null", "lost", "edits")
     rows = [
         (each["trait"], *(_interval(each[name]) for name in names), str(each["rows"]))
         for each in one["flips"]
@@ -188,8 +195,9 @@ def _flips(one: Card) -> Table:
         _number(_mean([each[name]["value"] for each in one["flips"]])) for name in names
     )
     rows.append(("mean", *means, str(sum(each["rows"] for each in one["flips"]))))
-    head = ("trait", "flips", "null", "net", "off-target", "its null", "edits", "texts")
-    return Table("flips", f"Flips at gamma {one['gamma']:g}", head, tuple(rows))
+    head = ("flips", "null", "net", "off-target", "its null", "lost", "edits", "texts")
+    title = f"Flips at gamma {one['gamma']:g}"
+    return Table("flips", title, ("trait", *head), tuple(rows))
 
 
 def _diversity(card: Card) -> Table:

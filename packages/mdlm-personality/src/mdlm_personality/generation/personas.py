@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -185,7 +186,7 @@ def _each(values: Values | Sequence[Values]) -> list[Values]:
     parts: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
     if not parts:
         raise UsageError("no persona was given; give at least one")
-    single = parts[0] is None or isinstance(parts[0], int | float)
+    single = parts[0] is None or isinstance(parts[0], Real)
     return [parts] if single else parts
 
 

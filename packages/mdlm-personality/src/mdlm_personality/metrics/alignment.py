@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 
 from mdlm_core.errors import DataError
@@ -65,8 +65,9 @@ def alignment(
     *,
     noise: Noise,
     names: Sequence[str] = TRAITS,
+    groups: Sequence[int] | None = None,
 ) -> tuple[Alignment, ...]:
-    """Return the alignment of each trait, with bootstrap intervals over texts.
+    """Return the alignment of each trait, with bootstrap intervals.
 
     Args:
         values: ``(N, K)`` what was asked for, or is known of the writer; NaN is not
@@ -74,6 +75,8 @@ def alignment(
         readings: of the judge.
         noise: decides the resamples.
         names: of the K traits.
+        groups: ``(N,)`` the numbers of the writers, which are then what is drawn with
+            replacement; if not given, the texts.
 
     Raises:
         DataError: if the shapes do not go together.
@@ -84,6 +87,7 @@ def alignment(
             f"values have shape {asked.shape} and readings {readings.scores.shape}; "
             f"both must be (texts, {len(names)})"
         )
+    owner = np.arange(len(asked)) if groups is None else np.asarray(groups)
     return tuple(
         _one(
             name,
@@ -91,12 +95,15 @@ def alignment(
             readings.scores[:, k],
             readings.sides[:, k],
             noise.child("alignment", name),
+            owner,
         )
         for k, name in enumerate(names)
     )
 
 
-def correlation(x: Floats, y: Floats, *, noise: Noise) -> Interval:
+def correlation(
+    x: Floats, y: Floats, *, noise: Noise, groups: NDArray[np.int64] | None = None
+) -> Interval:
     """Return Pearson's r of ``(N,)`` values and its interval; NaN without spread."""
 
     def statistic(rows: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> Floats:
@@ -111,11 +118,16 @@ def correlation(x: Floats, y: Floats, *, noise: Noise) -> Interval:
 
     if len(x) < 3:
         return NOTHING
-    return bootstrap(statistic, len(x), noise=noise)
+    return bootstrap(statistic, len(x), noise=noise, groups=groups)
 
 
 def _one(
-    name: str, value: Floats, score: Floats, side: Floats, noise: Noise
+    name: str,
+    value: Floats,
+    score: Floats,
+    side: Floats,
+    noise: Noise,
+    owner: NDArray[np.int64],
 ) -> Alignment:
     told = ~np.isnan(value) & ~np.isnan(score)
     decided = ~np.isnan(value) & ~np.isnan(side) & (value != 0.5)
@@ -123,11 +135,17 @@ def _one(
     clear = decided & (np.abs(value - 0.5) >= CLEAR)
     high = value[told] > 0.5
     both = high.any() and not high.all()
+
+    def mean(rows: NDArray[np.bool_], of: str) -> Interval:
+        return mean_interval(right[rows], noise=noise.child(of), groups=owner[rows])
+
     return Alignment(
         trait=name,
-        r=correlation(value[told], score[told], noise=noise.child("r")),
-        accuracy=mean_interval(right[decided], noise=noise.child("accuracy")),
-        clear=mean_interval(right[clear], noise=noise.child("clear")),
+        r=correlation(
+            value[told], score[told], noise=noise.child("r"), groups=owner[told]
+        ),
+        accuracy=mean(decided, "accuracy"),
+        clear=mean(clear, "clear"),
         auc=float(roc_auc_score(high, score[told])) if both else float("nan"),
         rows=int(told.sum()),
         undecided=int((~np.isnan(value) & np.isnan(side)).sum()),

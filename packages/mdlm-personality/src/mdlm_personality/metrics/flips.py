@@ -7,8 +7,9 @@ For trait k and the side tau that the intervention aims at,
 h being the judge's side of x, the factual text, or x', the counterfactual one. Alone
 it says little, as texts that are written twice differ too. So beside it stand the same
 rate for a second text of the same persona (null), the difference of the two (net), how
-often the other traits change their side (off-target), with its null, and how much of
-the text was changed at all.
+often the other traits change their side (off-target), with its null, how often nothing
+can be said of them any more (lost; a text that tells nothing changes no side), and how
+much of the text was changed at all.
 
 Letters: N pairs of texts, K traits.
 """
@@ -42,6 +43,10 @@ class Flips:
     off_target: Interval
     """The mean over the other traits: texts that read on the other side afterwards."""
     off_target_null: Interval
+    """The same for a second text of the same persona."""
+    lost: Interval
+    """The mean over the other traits: texts that told of one before, and do not now."""
+    lost_null: Interval
     """The same for a second text of the same persona."""
     by_trait: dict[str, float]
     """`off_target` of each other trait; NaN if no text tells of it."""
@@ -118,6 +123,10 @@ def flips(
         off_target_null=mean_interval(
             _told(changed_anyway), noise=noise.child("off-null")
         ),
+        lost=mean_interval(_told(_lost(a, b)[:, others]), noise=noise.child("lost")),
+        lost_null=mean_interval(
+            _told(_lost(a, c)[:, others]), noise=noise.child("lost-null")
+        ),
         by_trait={names[k]: _mean(changed[:, place]) for place, k in enumerate(others)},
         rows=len(moved),
         pairs=len(a),
@@ -154,6 +163,11 @@ def _changed(before: Floats, after: Floats) -> Floats:
     """Return ``(N, K)``: 1 if a side changed, 0 if not, NaN if `before` has none."""
     changed = (after == 1 - before).astype(np.float64)
     return np.where(np.isnan(before), np.nan, changed)
+
+
+def _lost(before: Floats, after: Floats) -> Floats:
+    """Return ``(N, K)``: 1 if a side cannot be told any more; NaN likewise."""
+    return np.where(np.isnan(before), np.nan, np.isnan(after).astype(np.float64))
 
 
 def _told(changed: Floats) -> Floats:

@@ -6,7 +6,7 @@ Letters: N rows, R resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ def bootstrap(
     noise: Noise,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
+    groups: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> Interval:
     """Return a statistic of N rows, and its interval over rows drawn with replacement.
 
@@ -65,15 +66,25 @@ def bootstrap(
         noise: decides the resamples.
         resamples: R.
         level: of confidence.
+        groups: ``(N,)`` numbers of what is drawn with replacement, such as authors
+            with several texts; every row by itself if not given.
     """
     if rows < 1:
         return NOTHING
     value = float(statistic(np.arange(rows)[None])[0])
     generator = np.random.default_rng(noise.integer())
     found: list[Floats] = []
-    for start in range(0, resamples, _CHUNK):
-        count = min(_CHUNK, resamples - start)
-        found.append(statistic(generator.integers(rows, size=(count, rows))))
+    if groups is None or len(np.unique(groups)) == rows:
+        for start in range(0, resamples, _CHUNK):
+            count = min(_CHUNK, resamples - start)
+            found.append(statistic(generator.integers(rows, size=(count, rows))))
+    else:
+        order, first, sizes = _members(groups)
+        for _ in range(resamples):
+            drawn = generator.integers(len(sizes), size=len(sizes))
+            size = sizes[drawn]
+            skip = np.repeat(first[drawn] - (np.cumsum(size) - size), size)
+            found.append(statistic(order[np.arange(len(skip)) + skip][None]))
     values = np.concatenate(found) if found else np.empty(0)
     values = values[np.isfinite(values)]
     if not len(values) or not math.isfinite(value):
@@ -83,9 +94,24 @@ def bootstrap(
     return Interval(value, float(low), float(high))
 
 
-def mean_interval(values: Floats, *, noise: Noise) -> Interval:
-    """Return the mean of ``(N,)`` values and its interval."""
-    return bootstrap(lambda rows: values[rows].mean(1), len(values), noise=noise)
+def _members(
+    groups: Sequence[int] | NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows by group, where each group begins among them, and its size."""
+    _, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.argsort(place, kind="stable"), np.cumsum(sizes) - sizes, sizes
+
+
+def mean_interval(
+    values: Floats,
+    *,
+    noise: Noise,
+    groups: Sequence[int] | NDArray[np.int64] | None = None,
+) -> Interval:
+    """Return the mean of ``(N,)`` values and its interval; see `bootstrap`."""
+    return bootstrap(
+        lambda rows: values[rows].mean(1), len(values), noise=noise, groups=groups
+    )
 
 
 def finite(value: float) -> float | None:

@@ -22,6 +22,7 @@ from sklearn.model_selection import GroupKFold
 
 from mdlm_core.errors import DataError
 from mdlm_core.kernels.noise import Noise
+from mdlm_personality.data.split import same_author
 from mdlm_personality.data.texts import PersonaTexts
 from mdlm_personality.traits import TRAITS
 
@@ -71,7 +72,7 @@ class TextJudge:
 
     A trait that has two values only is a class; any other is a number. A text is high
     where the class has a chance above one half, or the number is above the mean of the
-    texts that were fitted to.
+    texts that were fitted to. It says nothing of a text without a word that it knows.
     """
 
     name = "TF-IDF and linear models"
@@ -127,7 +128,7 @@ def ceiling(
 ) -> tuple[Alignment, ...]:
     """Return how well a `TextJudge` reads authors it was not fitted to.
 
-    Folds keep authors together.
+    Folds keep authors together, and so do the resamples of the intervals.
 
     Args:
         texts: texts of which traits are known.
@@ -140,11 +141,12 @@ def ceiling(
         DataError: if there are fewer authors than folds, or no words.
     """
     authors = {
-        author: place for place, author in enumerate(dict.fromkeys(texts.authors))
+        author: place
+        for place, author in enumerate(dict.fromkeys(map(same_author, texts.authors)))
     }
     if len(authors) < folds:
         raise DataError(f"{len(authors)} authors cannot be divided into {folds} folds")
-    owner = [authors[author] for author in texts.authors]
+    owner = [authors[same_author(author)] for author in texts.authors]
     seed = noise.child("folds").integer() % 2**32
     split = GroupKFold(folds, shuffle=True, random_state=seed)
     scores = np.full((len(texts), K), np.nan)
@@ -152,7 +154,9 @@ def ceiling(
     for fit, test in split.split(owner, groups=owner):
         judge = TextJudge(least=least, strength=strength).fit(texts.select(fit))
         scores[test], sides[test] = judge.read(texts.select(test).texts)
-    return alignment(texts.values[:, :K], Readings(scores, sides), noise=noise)
+    return alignment(
+        texts.values[:, :K], Readings(scores, sides), noise=noise, groups=owner
+    )
 
 
 def _vectors(least: int) -> TfidfVectorizer:
@@ -190,4 +194,6 @@ def _read(
         raw = model.predict(counts) if linear else model.predict_proba(counts)[:, 1]
         scores[:, k] = np.clip(raw, 0, 1)
         sides[:, k] = raw > middle
+    silent = np.asarray(counts.getnnz(axis=1)) == 0
+    scores[silent], sides[silent] = np.nan, np.nan
     return Readings(scores, sides)

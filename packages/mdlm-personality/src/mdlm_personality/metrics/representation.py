@@ -12,7 +12,6 @@ from torch import Tensor
 from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion.draws import measuring
 from mdlm_core.tasks.held_out import held_out
-from mdlm_personality.conditions import KNOWN, VALUES
 from mdlm_personality.data.source import PersonaSource
 from mdlm_personality.saved import Trained
 from mdlm_personality.traits import TRAITS
@@ -42,10 +41,11 @@ def persona_codes(trained: Trained, values: Floats) -> Floats:
 def text_codes(
     trained: Trained, source: PersonaSource, rows: int
 ) -> tuple[Floats, Floats]:
-    """Return mean states of held-out rows, read without a persona, and their traits.
+    """Return mean states of persons' held-out rows, read without a persona.
 
     The states are those that the head reads, meant over the tokens of a row; the model
-    is told nothing, so that what they hold of a person comes from the text.
+    is told nothing, so that what they hold of a person comes from the text. The rows of
+    a person are one mean: what is measured on other persons has met none of them.
 
     Args:
         trained: the model.
@@ -53,10 +53,11 @@ def text_codes(
         rows: how many; 0 means all.
 
     Returns:
-        ``(N, D)`` and ``(N, 5)``, NaN where a trait is not known.
+        ``(M, D)`` and traits ``(M, 5)``, NaN where one is not known.
     """
     codes: list[Tensor] = []
-    traits: list[Tensor] = []
+    owner = torch.from_numpy(source.owners("validation"))
+    owners: list[Tensor] = []
     with measuring(trained.backbone):
         for part in held_out(source, rows, at_once=AT_ONCE):
             batch = part.to(trained.device)
@@ -72,7 +73,11 @@ def text_codes(
             free = batch.free.unsqueeze(-1)
             count = free.sum(1).clamp(min=1)
             codes.append(((states * free).sum(1) / count).cpu())
-            known = batch.condition[KNOWN][:, : len(TRAITS)]
-            values = batch.condition[VALUES][:, : len(TRAITS)].double()
-            traits.append(values.masked_fill(~known, torch.nan).cpu())
-    return np.asarray(torch.cat(codes).numpy()), np.asarray(torch.cat(traits).numpy())
+            owners.append(owner[part.sample_id.cpu()])
+    persons, place = np.unique(torch.cat(owners).numpy(), return_inverse=True)
+    where = torch.from_numpy(place)
+    states = torch.cat(codes)
+    sums = states.new_zeros(len(persons), states.shape[1]).index_add(0, where, states)
+    means = sums / where.bincount(minlength=len(persons)).unsqueeze(1)
+    traits = source.table("validation")[persons, : len(TRAITS)]
+    return np.asarray(means.numpy()), np.asarray(traits)
