@@ -71,7 +71,7 @@ def test_what_is_not_known_is_expected_given_causes_and_effects(
     z = made.complete(x, PATTERNS)
     if made.encoder is not None:  # one that says the same of everybody
         made.encoder.encoder[0].weight.zero_()
-        made.encoder.encoder[-1].bias.fill_(0.5)
+        made.encoder.encoder[-1].bias.fill_(5.0)
         z = made.complete(x, PATTERNS)
         assert law(made).mean.abs().max() > 0.1
     whole = law(made)

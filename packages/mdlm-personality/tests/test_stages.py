@@ -12,7 +12,7 @@ from mdlm_core.config import resolve
 from mdlm_core.data.batch import Batch
 from mdlm_core.diffusion import Draw
 from mdlm_core.diffusion.schedule import LogLinear
-from mdlm_core.errors import ConfigError
+from mdlm_core.errors import ConfigError, UnknownNameError, UsageError
 from mdlm_core.kernels.noise import Noise, global_seed
 from mdlm_core.masking import UniformMasking
 from mdlm_core.protocols import MaskingPolicy
@@ -257,3 +257,47 @@ def test_the_null_is_measured_apart() -> None:
     disturbed(built.backbone)
     found = task.evaluate(built.eval(), source)
     assert abs(found["loss"] - found["unconditional"]) > 1e-3
+    for name in ("optimizm", "wellness"):
+        with pytest.raises(UnknownNameError, match=r"labels of this model: optimism"):
+            task.condition({name: "0.4"}, 1)
+    with pytest.raises(UsageError, match="exercise is 'much', which is no number"):
+        task.condition({"exercise": "much"}, 1)
+
+
+def test_the_encoder_learns_from_parts_of_the_traits() -> None:
+    """It is asked about parts when texts are written, and so has to meet them."""
+    trained = module(
+        model={"encoder": "beta-vae"}, condition_dropout=0.0, trait_dropout=1.0
+    )
+    trained.stage = Stage(1, 0.5)
+    batch = toy_batch(8)
+    seen: list[torch.Tensor] = []
+    encoder = trained.persona.encoder
+    assert encoder is not None
+    loss = encoder.loss
+
+    def watched(x: torch.Tensor, known: torch.Tensor, *rest: object, **more: object):
+        seen.append(known)
+        return loss(x, known, *rest, **more)  # type: ignore[arg-type]
+
+    encoder.loss = watched  # type: ignore[method-assign]
+    trained(batch, draw(8))
+    shown = trained._shown(batch, Noise(0).child("persona", 0), torch.arange(8))
+    assert seen[0].equal(shown["known"][:, :5])
+    assert 0 < int(seen[0].sum()) < 40
+
+
+def test_a_frozen_persona_is_that_of_sampling_in_bf16() -> None:
+    trained = module(model={"encoder": "beta-vae"}, freeze=True, condition_dropout=0.0)
+    batch = toy_batch()
+    plain = trained._shown(batch, Noise(1), torch.arange(3))["persona"]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = trained._shown(batch, Noise(1), torch.arange(3))["persona"]
+    assert found.equal(plain)
+
+
+def test_flags_of_nodes_that_no_data_tell_say_nothing() -> None:
+    """No row of training knows them, so that nothing could be learned of them."""
+    told = toy_model().conditioner.to_tokens.weight
+    assert told[:, :20].abs().min() > 0
+    assert told[:, 20:].abs().max() == 0

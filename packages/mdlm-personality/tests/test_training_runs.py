@@ -85,13 +85,13 @@ def test_stages_as_runs_of_their_own(tmp_path: Path) -> None:
     assert not persona(second)[layer].equal(learned[layer])
     expected = persona(second, averaged=True)
     assert all(v.equal(expected[name]) for name, v in persona(third).items())
-    with pytest.raises(CheckpointError, match="same labels"):
-        trained(
-            tmp_path / "4",
-            *encoder,
-            "data.labels=false",
-            f"task.persona_from={second}",
-        )
+    for sets, told in (
+        (["data.labels=false"], "same labels"),
+        (["model.structure=dagma"], r"model\.structure=tiered"),
+        (["model.mechanism=mask"], "do not fit"),
+    ):
+        with pytest.raises(CheckpointError, match=told):
+            trained(tmp_path / "4", *encoder, *sets, f"task.persona_from={second}")
 
 
 def test_a_plain_model_goes_on_as_it_is(tmp_path: Path) -> None:
@@ -138,6 +138,73 @@ def test_a_plain_model_goes_on_as_it_is(tmp_path: Path) -> None:
         expected = plain.logits(plain.hidden(batch)[0])
         assert expected.std() > 1e-3
         assert told.logits(told.hidden(batch)[0]).equal(expected)
+
+
+def table(path: Path, label: str = "wellness") -> Path:
+    """Write texts of persons with a label."""
+    head = "text,openness,conscientiousness,extraversion,agreeableness,neuroticism"
+    rows = [f"a b c,0.{i},0.5,0.{9 - i},0.4,0.{(3 * i) % 10},{i}" for i in range(10)]
+    path.write_text("\n".join([f"{head},{label}", *rows * 6]) + "\n")
+    return path
+
+
+def persons(path: Path, label: str = "wellness", tier: str = "beliefs") -> list[str]:
+    return [
+        "data.name=persona-text",
+        f"data.path={path}",
+        "data.tokenizer=byte",
+        "data.holdout=0.3",
+        "train.batch_size=4",
+        "train.steps=2",
+        *([f'data.labels={{"{label}": "{tier}"}}'] if label else []),
+    ]
+
+
+def test_labels_of_another_run_are_not_taken_for_ones_own(tmp_path: Path) -> None:
+    wellness, calm = table(tmp_path / "w.csv"), table(tmp_path / "c.csv", "calm")
+    first = trained(tmp_path / "1", *persons(wellness), "task.stage=2")
+    begin = f"task.warm_start={first}"
+    trained(tmp_path / "2", *persons(wellness), begin)
+    for other in (persons(calm, "calm"), persons(wellness, tier="actions")):
+        with pytest.raises(CheckpointError, match="same tiers"):
+            trained(tmp_path / "3", *other, begin)
+    # Texts without the label go on with a persona that knows it.
+    scale = "backbone.persona.mean"
+    run = trained(
+        tmp_path / "4",
+        *persons(calm, ""),
+        'model.labels={"wellness": "beliefs"}',
+        f"task.persona_from={first}",
+    )
+    assert weights(run)[scale].equal(weights(first)[scale])
+    bare = trained(
+        tmp_path / "5", *persons(calm, ""), 'model.labels={"wellness": "beliefs"}'
+    )
+    assert weights(bare)[scale][5] == 0.5
+    assert weights(bare)[scale][:5] == pytest.approx(weights(first)[scale][:5])
+
+
+def test_a_search_that_is_not_over_is_loaded_as_what_it_found(tmp_path: Path) -> None:
+    """Its checkpoints have cycles, and one of them may be the best."""
+    own = ("model.structure=dagma", "task.stage=2", "train.steps=5")
+    run = trained(
+        tmp_path / "run", *own, "train.eval_every=1", "train.save_every=1",
+        "train.keep_last=9",
+    )  # fmt: skip
+    told: list[str] = []
+    early = load(run, device="cpu", checkpoint=1, say=told.append)
+    assert early.persona.layer.acyclic
+    assert "the search was not over" in told[0]
+    z = early.persona.complete(torch.zeros(1, 5), torch.ones(1, 5) > 0)
+    early.persona.counterfactual(z, {"extraversion": 0.2})
+    kept = load(run, device="cpu", checkpoint=1, settled=False)
+    assert not kept.persona.layer.acyclic
+    told.clear()
+    assert load(run, device="cpu", checkpoint=5, say=told.append).persona.layer.acyclic
+    assert not told
+    # A further run goes on searching.
+    more = trained(tmp_path / "more", *own, f"task.persona_from={run}", "train.steps=1")
+    assert (more / "checkpoints").is_dir()
 
 
 def test_a_run_without_personas_is_refused(tmp_path: Path) -> None:

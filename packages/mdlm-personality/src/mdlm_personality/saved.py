@@ -11,6 +11,8 @@ from mdlm_core.errors import UsageError
 from mdlm_core.protocols import Schedule, Tokenizer
 from mdlm_core.train.runs import LoadedRun, load_run
 
+from .causal.losses import settle
+from .causal_diffusion import CausalDiffusion
 from .nn.personality_dit import PersonalityDiT
 from .persona import Persona
 
@@ -45,8 +47,12 @@ def load(
     checkpoint: str | int = "best",
     catalog: Catalog | None = None,
     say: Callable[[str], None] = lambda text: None,
+    settled: bool = True,
 ) -> Trained:
     """Load a model from a run folder; see `mdlm_core.train.runs.load_run`.
+
+    A checkpoint of the middle of a search for edges may have cycles. It is settled,
+    with what has been found so far, unless `settled` is False.
 
     Raises:
         UsageError: if the run has no persona.
@@ -65,6 +71,11 @@ def load(
             f"the run '{run}' has the model '{loaded.config.model.name}', which knows "
             f"no personas; train one with 'mdlm train --plugin personality'"
         )
+    module = loaded.module
+    if settled and isinstance(module, CausalDiffusion) and not bool(module.settled):
+        found = settle(backbone.persona.layer)
+        say(f"the search was not over: {found.describe(backbone.persona.node_names)}")
+        module.settled.fill_(True)
     return Trained(
         run=loaded,
         backbone=backbone,

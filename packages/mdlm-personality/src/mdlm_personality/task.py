@@ -6,16 +6,19 @@ Letters: B batch, K observed columns (the five traits, then labels), n nodes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mdlm_core.catalog import Catalog
+from mdlm_core.config import read_run
 from mdlm_core.config.schema import Component, RunConfig
 from mdlm_core.data.conditions import WithoutConditions
-from mdlm_core.errors import CheckpointError, ConfigError, DataError
+from mdlm_core.errors import CheckpointError, ConfigError, DataError, UnknownNameError
 from mdlm_core.kernels.noise import Noise
 from mdlm_core.protocols import Backbone, DataSource
 from mdlm_core.samplers import sample_text
@@ -23,10 +26,13 @@ from mdlm_core.tasks.bound import measure
 from mdlm_core.tasks.held_out import held_out
 
 from . import stages
+from .causal import losses
+from .causal.tiers import node_names
 from .causal_diffusion import CausalDiffusion, say
 from .conditions import KNOWN, VALUES, as_condition
 from .config import PersonalityConfig
 from .nn.personality_dit import PersonalityDiT
+from .persona import Persona
 from .traits import TRAITS, assignment, from_mapping, shown, trait_index
 
 
@@ -53,10 +59,7 @@ class Personality:
                 f"model.name={self.run.model.name} cannot be told a persona; use "
                 f"personality-dit"
             )
-        tiers = getattr(self.run.data.config, "label_tiers", {})
-        settings = replace(
-            self.run.model.config, labels={**tiers, **self.run.model.config.labels}
-        )
+        settings: Any = replace(self.run.model.config, labels=_labels(self.run))
         tokenizer = source.tokenizer
         backbone = self.catalog.build(
             "backbone",
@@ -94,6 +97,7 @@ class Personality:
         if self.config.warm_start:
             from mdlm_core.train.warm_start import warm_start
 
+            _check_columns(backbone.persona, self.config.warm_start, self.catalog)
             warm_start(backbone, self.config.warm_start, source.tokenizer)
         if self.config.persona_from:
             _take_persona(trained, self.config.persona_from, self.catalog)
@@ -112,6 +116,11 @@ class Personality:
         trained = cast("CausalDiffusion", module)
         numbers = self._columns(trained, source)
         if self.config.stage in (1, 2):
+            if "columns" not in numbers:
+                raise ConfigError(
+                    f"stage {self.config.stage} learns from traits, and the data has "
+                    f"none; use data.name=persona-text or persona-corpus"
+                )
             return {"loss": numbers.pop("columns"), **numbers}
         noise = Noise(self.run.seed).child("evaluate")
         schedule = self.catalog.build("schedule", self.run.schedule)
@@ -169,6 +178,9 @@ class Personality:
                 )
                 numbers["columns"] = float(rows.mean())
             elif measured:
+                if not bool(trained.settled):  # what loading it would make of it
+                    persona = deepcopy(persona)
+                    losses.settle(persona.layer)
                 rows = stages.causal_loss(
                     persona, *together, structure="tiered", sparsity=0.0, progress=1.0
                 )
@@ -191,13 +203,18 @@ class Personality:
         labels = {n: v for n, v in given.items() if n in persona[len(TRAITS) :]}
         traits = {n: v for n, v in given.items() if n not in labels}
         for name in traits:
-            trait_index(name)
+            try:
+                trait_index(name)
+            except UnknownNameError as error:
+                others = ", ".join(persona[len(TRAITS) :]) or "none"
+                raise UnknownNameError(
+                    f"{error} Besides them the labels of this model: {others}"
+                ) from None
         told = as_condition(from_mapping(traits), labels, columns=persona)
         return {name: tensor.expand(num, -1) for name, tensor in told.items()}
 
     def _columns_of_run(self) -> tuple[str, ...]:
-        tiers = getattr(self.run.data.config, "label_tiers", {})
-        return (*TRAITS, *{**tiers, **self.run.model.config.labels})
+        return (*TRAITS, *_labels(self.run))
 
     def samples(self, module: nn.Module, source: DataSource, *, seed: int) -> list[str]:
         """Sample a few texts, each of a persona drawn at random."""
@@ -229,16 +246,28 @@ def _take_persona(trained: CausalDiffusion, run: str, catalog: Catalog) -> None:
     """Copy encoder, causal layer and scale of another run.
 
     Raises:
-        CheckpointError: if they have other columns or sizes.
+        CheckpointError: if they have other columns, edges or sizes.
     """
     from .saved import load
 
-    other = load(run, device="cpu", catalog=catalog)
+    other = load(run, device="cpu", catalog=catalog, settled=False)
     own = trained.persona
     if other.persona.columns != own.columns:
         raise CheckpointError(
             f"the run '{run}' observes {', '.join(other.persona.columns)}, and this "
             f"one {', '.join(own.columns)}; give both the same labels"
+        )
+    found = cast("CausalDiffusion", other.run.module)
+    theirs, mine = other.persona.layer.support, own.layer.support
+    if (
+        found.structure != trained.structure
+        or other.persona.node_names != own.node_names
+        or (trained.structure == "fixed" and not theirs.equal(mine))
+    ):
+        raise CheckpointError(
+            f"the run '{run}' has other nodes or edges (model.structure="
+            f"{found.structure}); give model.structure, model.edges and the tiers of "
+            f"labels the values of that run"
         )
     try:
         own.load_state_dict(other.persona.state_dict())
@@ -247,7 +276,33 @@ def _take_persona(trained: CausalDiffusion, run: str, catalog: Catalog) -> None:
             f"encoder and causal layer of the run '{run}' do not fit: {error}. Give "
             f"model.encoder, latent_dim, structure and mechanism the values of that run"
         ) from error
-    trained.settled.copy_(cast("Any", other.run.module).settled)
+    trained.settled.copy_(found.settled)
+
+
+def _check_columns(own: Persona, run: str, catalog: Catalog) -> None:
+    """Refuse a run whose weights take the same numbers for other columns.
+
+    Raises:
+        CheckpointError: if a run of this model observes something else.
+    """
+    config = read_run(Path(run), catalog)
+    if not hasattr(config.model.config, "labels"):
+        return
+    labels = _labels(config)
+    columns = (*TRAITS, *labels)
+    nodes = config.model.config.latent_dim
+    if columns != own.columns or own.node_names != node_names(nodes, labels):
+        raise CheckpointError(
+            f"the run '{run}' observes {', '.join(columns)}, and this one "
+            f"{', '.join(own.columns)}; give both the same labels in the same tiers, "
+            f"and the same model.latent_dim"
+        )
+
+
+def _labels(run: RunConfig) -> dict[str, str]:
+    """Return the labels of a run, its data's first, and the tier of each."""
+    tiers = getattr(run.data.config, "label_tiers", {})
+    return {**tiers, **run.model.config.labels}
 
 
 def build(

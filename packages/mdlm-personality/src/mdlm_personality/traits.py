@@ -121,5 +121,6 @@ def _number(name: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise UsageError(
-            f"{name} is '{text.strip()}', which is no number; give one from 0 to 1"
+            f"{name} is '{text.strip()}', which is no number; give one, for a trait "
+            f"from 0 to 1"
         ) from None

@@ -46,8 +46,8 @@ class PersonalityDiTConfig(DiTConfig):
     """How parents make a node: a weighted sum, or a small network that sees its
     parents alone, as in CausalVAE."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """What else is observed, and the tier it belongs to: {"wellness": "beliefs"}. A
-    finished run has those of its data here."""
+    """What else may be observed besides the labels of the data, and the tier of each,
+    {"wellness": "beliefs"}: those of a run whose persona is taken, for example."""
 
     def __post_init__(self) -> None:
         DiTConfig.__post_init__(self)
