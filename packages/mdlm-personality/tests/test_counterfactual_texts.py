@@ -273,6 +273,7 @@ def test_a_long_text_begins_as_a_short_one_and_keeps_what_is_written(trained):
     assert torch.equal(found.tokens[:, :LENGTH], short.tokens)
     assert all(bool(((s == found.tokens) | (s == mask)).all()) for s in seen)
     assert torch.equal(seen[-1], found.tokens)
+    assert bool((found.nfe <= 12 + 6 * 4).all())  # a stride has its share of the steps
     again = generate_sar(trained, SOMEBODY, 60, 7, num=1, prompt="abc", manner=manner())
     assert torch.equal(found.tokens[:1], again.tokens)
 

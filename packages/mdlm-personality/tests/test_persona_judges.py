@@ -249,3 +249,10 @@ def test_the_fitted_judge_says_nothing_of_texts_without_known_words():
     assert np.isnan(read.scores[:2]).all()
     assert np.isnan(read.sides[:2]).all()
     assert not np.isnan(read.sides[2]).any()
+
+
+def test_high_is_above_the_mean_of_what_was_fitted_to():
+    texts = corpus(120)
+    high = 0.6 + 0.4 * texts.values[:, :5]
+    judge = TextJudge().fit(PersonaTexts(texts.texts, texts.authors, high, TRAITS))
+    assert ((judge.read(texts.texts).sides.mean(0) - 0.5) < 0.2).all()

@@ -81,7 +81,7 @@ def test_a_row_has_the_values_of_its_author():
 
 
 def test_statistics_are_of_the_training_persons():
-    source = source_of(some_texts())
+    source = source_of(some_texts(50))  # some have two texts, some three
     texts = source.texts("train")
     of = np.stack(list(dict(zip(texts.authors, texts.values, strict=True)).values()))
     mean, std = source.statistics()
@@ -177,3 +177,19 @@ def test_the_card_changes_with_the_values():
     other = PersonaTexts(texts.texts, texts.authors, texts.values * 0.9, TRAITS)
     assert one == again
     assert one["splits"] != source_of(other).card()["splits"]
+
+
+def test_rows_are_asked_for_by_their_places():
+    source = source_of(some_texts(50))
+    owners, windows = source.owners("train"), source.windows("train")
+    assert len(owners) == source.size("train")
+    places = [5, 0, 5]
+    batch = source.rows("train", places)
+    assert batch.sample_id.tolist() == places
+    for row, place in enumerate(places):
+        values = source.table("train")[owners[place]]
+        np.testing.assert_array_equal(values, windows.values[place])
+        known = batch.condition["known"][row].numpy()
+        np.testing.assert_array_equal(known, ~np.isnan(values))
+        ids = batch.tokens[row][~batch.pad[row]].tolist()
+        assert source.tokenizer.decode(ids) == windows.texts[place]

@@ -222,3 +222,18 @@ def test_samples_quote_no_text_of_people(run: Path) -> None:
     told = loaded.source.windows("validation").values
     row = int(shown[1].split()[1].rstrip(":"))
     assert f"(told {told[row, 0]:.2f})" in shown[1].split(",")[0]
+
+
+def test_padding_tells_nothing() -> None:
+    model = regressor()
+    with torch.no_grad():
+        for weight in model.head.parameters():
+            weight.normal_(generator=torch.Generator().manual_seed(1))
+    tokens = canvas().tokens[:1]
+    pad = torch.zeros_like(tokens, dtype=torch.bool)
+    longer = torch.cat([tokens, torch.ones_like(tokens)], 1)
+    padded = Batch.of(longer, pad=torch.cat([pad, ~pad], 1))
+    with torch.no_grad():
+        short, long = model.law(Batch.of(tokens)), model.law(padded)
+    assert torch.allclose(short.mean, long.mean, atol=1e-6)
+    assert torch.allclose(short.sd, long.sd, atol=1e-6)
