@@ -32,7 +32,7 @@ class PersonalityConfig(PretrainConfig):
     """Weight of the absolute values of edges while dagma or notears look for them."""
     condition_dropout: float = 0.1
     """Share of the rows that are shown without a persona, to learn the null."""
-    trait_dropout: float = 0.3
+    trait_dropout: float = 0.2
     """Share of the rows of which some traits are hidden, for guidance and inference
     by single traits."""
     warm_start: str = ""
