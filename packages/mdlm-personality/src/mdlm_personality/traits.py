@@ -22,7 +22,7 @@ TRAITS = (
 """In the order of every vector of traits."""
 
 _SHORT = {"o": 0, "c": 1, "e": 2, "a": 3, "n": 4}
-_UNKNOWN = ("", "?", "nan", "na", "none", "-")
+_UNKNOWN = ("", "?", "na", "none", "-")
 
 
 def trait_index(name: str) -> int:
@@ -51,9 +51,10 @@ def check_value(name: str, value: float) -> float:
         UsageError: if it is not.
     """
     if not (math.isfinite(value) and 0 <= value <= 1):
+        hint = "; leave out what is not known, or write ?" if value != value else ""
         raise UsageError(
             f"{name} is {value:g}; a trait is a number from 0, the lowest score, to 1, "
-            f"the highest"
+            f"the highest{hint}"
         )
     return float(value)
 
@@ -70,7 +71,12 @@ def parse_traits(text: str) -> tuple[float | None, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if any("=" in part for part in parts):
-        return from_mapping(dict(assignment(part) for part in parts if part))
+        found: dict[str, float] = {}
+        for name, value in (assignment(part) for part in parts if part):
+            if name in found:
+                raise UsageError(f"--traits gives {name} twice; give it once")
+            found[name] = value
+        return from_mapping(found)
     if len(parts) != len(TRAITS):
         raise UsageError(
             f"--traits {text} has {len(parts)} values; give five, for "

@@ -13,7 +13,7 @@ import typer
 from mdlm_core.errors import UsageError
 from mdlm_personality.config import GuidanceConfig
 from mdlm_personality.config.generation import GuidanceSchedule
-from mdlm_personality.traits import TRAITS, assignment, parse_traits, trait_index
+from mdlm_personality.traits import TRAITS, assignment, parse_traits
 
 STATEMENT = "a counterfactual under the fitted model, no statement about a person"
 """Said with every counterfactual."""
@@ -176,7 +176,7 @@ def person_of(traits: str | None, labels: Sequence[str] | None) -> dict[str, flo
 
 
 def assignments(option: str, texts: Sequence[str] | None) -> dict[str, float]:
-    """Return the names and values of an option such as ``--do``.
+    """Return the names and values of an option such as ``--do``; letters in full.
 
     Raises:
         UsageError: if a text is no NAME=VALUE, or a name is there twice.
@@ -185,6 +185,7 @@ def assignments(option: str, texts: Sequence[str] | None) -> dict[str, float]:
     for text in texts or ():
         for part in text.split(","):
             name, value = assignment(part)
+            name = full_name(name)
             if name in found:
                 raise UsageError(f"{option} sets {name} twice; set it once")
             found[name] = value
@@ -272,7 +273,8 @@ def check_out(out: Path | None, force: bool, option: str = "--out") -> None:
 
 def full_name(name: str) -> str:
     """Return the whole name of a trait for its letter; other names as they are."""
-    return TRAITS[trait_index(name)] if len(name.strip()) == 1 else name
+    letters = {trait[0]: trait for trait in TRAITS}
+    return letters.get(name.strip().lower(), name)
 
 
 def colour() -> bool:

@@ -37,5 +37,6 @@ class GuidanceConfig:
         low, high = self.interval
         require(
             0 <= low < high <= 1,
-            f"guidance.interval is {low:g} to {high:g}; it must be a part of 0 to 1",
+            f"guidance.interval is {low:g} to {high:g}; give the earlier end second: "
+            f"LOW < HIGH, both in [0, 1]",
         )

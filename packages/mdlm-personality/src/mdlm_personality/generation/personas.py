@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from mdlm_core.errors import UsageError
+from mdlm_core.errors import UnknownNameError, UsageError
 from mdlm_core.kernels.noise import Noise
 from mdlm_personality.conditions import KNOWN, PERSONA, VALUES, as_condition
 from mdlm_personality.persona import Persona
@@ -190,6 +191,19 @@ def _each(values: Values | Sequence[Values]) -> list[Values]:
     return [parts] if single else parts
 
 
+def _trait(name: str, columns: Sequence[str]) -> int:
+    """Return the place of a trait; the error for another name tells the labels, too."""
+    try:
+        return trait_index(name)
+    except UnknownNameError:
+        near = get_close_matches(name, columns, n=1, cutoff=0.5)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise UnknownNameError(
+            f"'{name}' is neither a trait nor a label of this model; there are "
+            f"{', '.join(columns)}.{hint}"
+        ) from None
+
+
 def _row(persona: Persona, values: Values) -> dict[str, Tensor]:
     """Return the condition ``(1, K)`` of one persona."""
     if isinstance(values, Mapping):
@@ -199,7 +213,7 @@ def _row(persona: Persona, values: Values) -> dict[str, Tensor]:
             if name in persona.columns[len(TRAITS) :]:
                 labels[name] = float(value)
                 continue
-            place = trait_index(name)
+            place = _trait(name, persona.columns)
             if traits[place] is not None:
                 raise UsageError(f"{TRAITS[place]} is given twice; give it once")
             traits[place] = float(value)
