@@ -106,7 +106,13 @@ def test_searches_and_fixed_graphs(table: Path) -> None:
         (("RUN", "--check-scale"), UsageError, "--check-scale is for tables"),
         (("--data", "T", "--latent"), UsageError, "for runs"),
         (("--data", "T", "--structure", "tree"), UsageError, "tiered, fixed, dagma"),
-        (("--data", "T", "--structure", "fixed"), UsageError, "--edges goes with"),
+        (("--data", "T", "--structure", "fixed"), UsageError, "needs edges"),
+        (
+            ("--data", "T", "--structure", "dagma", "--edges", "extraversion -> trust"),
+            UsageError,
+            "which is dagma",
+        ),
+        (("--data", "T", "--do", "e=7"), UsageError, "extraversion is 7"),
         (("--data", "T", "--labels", "trust"), UsageError, "not NAME=VALUE"),
         (("--data", "T", "--scale", "5,1"), UsageError, "not LOW,HIGH"),
         (("--data", "T", "--plot", "g.txt"), UsageError, "ends in none of"),
@@ -225,3 +231,9 @@ def test_other_methods_need_their_library(monkeypatch: pytest.MonkeyPatch) -> No
     rows = from_arrays(np.eye(3), dict.fromkeys("abc", "beliefs"))
     with pytest.raises(MissingExtraError, match=r"mdlm-personality\[causal\]"):
         cross_check(rows)
+
+
+def test_a_tiered_graph_of_one_tier_says_why_it_is_empty(table: Path) -> None:
+    found = CliRunner().invoke(app, ["graph", "--data", str(table), "--bootstrap", "0"])
+    assert "all columns are of one tier" in found.stderr
+    assert "one tier" not in found.stdout

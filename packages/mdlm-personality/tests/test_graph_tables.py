@@ -73,7 +73,7 @@ def test_what_stands_for_missing_can_be_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["0,0,1.2,0,0,1"], "row 1 of the data, column extraversion: 1.2 is no score"),
+        (["0,0,1.2,0,0,1"], "row 2, column extraversion: 1.2 is no score"),
         (["0,0,0,0,0,1", "0,0,x,0,0,1"], "row 3, column extraversion: 'x' is no numb"),
         (["0,0,0,0,0,inf"], "row 2, column wellness: 'inf'"),
         (["0,0,0"], "row 2: 3 fields; the first row has 6"),
@@ -142,3 +142,16 @@ def test_a_real_questionnaire() -> None:
     pair = pair[np.isfinite(pair).all(axis=1)]
     assert len(pair) == 3536
     assert np.corrcoef(pair.T)[0, 1] == pytest.approx(-0.34, abs=0.005)
+
+
+def test_a_row_has_one_number_in_all_messages(tmp_path: Path) -> None:
+    for cell in ("x", "7"):
+        path = written(tmp_path, "0,0,0,0,0,1", "", f"0,0,{cell},0,0,1")
+        with pytest.raises(DataError, match="row 4, column extraversion"):
+            read_table(path, labels=LABELS)
+
+
+def test_a_file_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_table(tmp_path / "none.csv")
+    assert str(caught.value).count("none.csv") == 1

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def read_table(
     if not any(header):
         raise DataError(f"{path} is empty; its first row has the names of the columns")
     places = _places(header, str(path), labels or {}, columns)
-    values = []
+    values, numbers = [], []
     for number, row in enumerate(rows, 2):
         if not row:
             continue
@@ -157,13 +158,14 @@ def read_table(
                 f"{path}, row {number}: {len(row)} fields; the first row has "
                 f"{len(header)}"
             )
+        numbers.append(number)
         values.append(
             [
                 _value(row[place], name, label, missing, f"{path}, row {number}")
                 for name, place, label in places
             ]
         )
-    return _table(values, places, labels or {}, scale, str(path))
+    return _table(values, places, labels or {}, scale, str(path), numbers)
 
 
 def from_frame(
@@ -214,8 +216,14 @@ def _rows(path: Path) -> Iterator[list[str]]:
         if path.suffix == ".gz":
             raw = gzip.decompress(raw)
         text = raw.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the table cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} cannot be read: it is not UTF-8 (byte {error.start}); save it as "
+            f"UTF-8, or is it no table?"
+        ) from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read: {reason}") from None
     tabs = ".tsv" in path.suffixes
     return csv.reader(io.StringIO(text), delimiter="\t" if tabs else ",")
 
@@ -288,6 +296,7 @@ def _table(
     labels: Mapping[str, str],
     scale: tuple[float, float],
     source: str,
+    numbers: Sequence[int] | None = None,
 ) -> Table:
     if not values:
         raise DataError(f"{source} has no rows")
@@ -298,9 +307,9 @@ def _table(
     if outside.any():
         row, at = np.argwhere(outside)[0]
         raise DataError(
-            f"{source}, row {row + 1} of the data, column {places[traits[at]][0]}: "
-            f"{found[row, traits[at]]:g} is no score from {low:g} to {high:g}; say "
-            f"which there are: --scale LOW,HIGH"
+            f"{source}, row {numbers[row] if numbers else row + 1}, column "
+            f"{places[traits[at]][0]}: {found[row, traits[at]]:g} is no score from "
+            f"{low:g} to {high:g}; say which there are: --scale LOW,HIGH"
         )
     found[:, traits] = (found[:, traits] - low) / (high - low)
     names = tuple(name for name, _, _ in places)

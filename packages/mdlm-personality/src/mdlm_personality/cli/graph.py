@@ -11,7 +11,7 @@ import typer
 
 from mdlm_core.cli.options import Device, Imports, Json, Out, Seed
 from mdlm_core.errors import UsageError
-from mdlm_personality.traits import assignment
+from mdlm_personality.traits import TRAITS, assignment, check_value
 
 if TYPE_CHECKING:
     from mdlm_personality.causal.tables import Table
@@ -220,6 +220,14 @@ def _table_card(
 
     table = read_table(path, labels=labels, columns=columns, scale=scale)
     do = {table.names[table.column(name)]: value for name, value in do.items()}
+    for name, value in do.items():
+        if name in TRAITS and value is not None:
+            check_value(name, value)
+    if structure == "tiered" and len(set(table.tiers)) == 1:
+        _say(
+            "note: all columns are of one tier, and tiered has edges between tiers "
+            "only; name others with --labels, or search with --structure dagma"
+        )
     noise = Noise(seed).child("graph")
 
     def support(seen: Table, used: Any = units) -> Any:
@@ -304,7 +312,7 @@ def _write(
     if out is not None:
         text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomic(out, f"{text}\n".encode())
-        _say(f"written to {out}")
+        _say(f"JSON: {out}")
     if plot is None and dot is None:
         return
     from mdlm_personality.causal import figure
@@ -326,8 +334,13 @@ def _structure(name: str | None, edges: list[str] | None) -> str:
         raise UsageError(
             f"--structure {name} is unknown; there are {', '.join(STRUCTURES)}"
         )
-    if (name == "fixed") != bool(edges):
-        raise UsageError("--edges goes with --structure fixed, and only with it")
+    if name == "fixed" and not edges:
+        raise UsageError(
+            "--structure fixed needs edges; name them with --edges, such as "
+            "--edges 'extraversion -> wellness'"
+        )
+    if edges and name != "fixed":
+        raise UsageError(f"--edges goes with --structure fixed, which is {name}")
     return name
 
 

@@ -60,6 +60,11 @@ class PersonalityDiTConfig(DiTConfig):
         )
         require(self.sigma > 0, f"model.sigma is {self.sigma}; it must be positive")
         require(
-            bool(self.edges) == (self.structure == "fixed"),
-            "model.edges goes with model.structure=fixed, and only with it",
+            bool(self.edges) or self.structure != "fixed",
+            "model.structure=fixed needs edges; name them with model.edges, such as "
+            "model.edges='[\"extraversion -> wellness\"]'",
+        )
+        require(
+            not self.edges or self.structure == "fixed",
+            f"model.edges goes with model.structure=fixed, which is {self.structure}",
         )
