@@ -85,8 +85,15 @@ def test_edit(trained, capsys, tmp_path):
 def test_sweep(trained, capsys, tmp_path):
     ways = ["sweep", trained, "--traits", PERSON, "--axis", "e", "--num", 2]
     out, said = asked(capsys, *ways, "--points", 3)
-    assert out.splitlines()[0].startswith("set extraversion")
-    assert len(out.splitlines()) == 5
+    lines = out.splitlines()
+    assert lines[0].startswith("extraversion  reads O")
+    assert len(lines) == 7
+    assert lines[6].startswith("extraversion")
+    out, _ = asked(capsys, *ways, "--axis", "c", "--points", 2)
+    assert max(map(len, out.splitlines())) <= 88
+    out, _ = asked(capsys, *ways, "--points", 2, "--judge", "none")
+    assert out.startswith("--- extraversion 0 ---\n")
+    assert "--- extraversion 1 ---\n" in out
     assert "3 cells of 2 texts" in said
     out, _ = asked(capsys, *ways, "--axis", "o=0,0.5", "--judge", "texts", "--json")
     facts = json.loads(out)
@@ -132,3 +139,27 @@ def test_an_intervention_on_what_an_observation_depends_on(trained, capsys):
     _, error = asked(capsys, "generate", trained, *ways, "--kind", "intervene", code=2)
     assert "exercise is given as observed" in error
     asked(capsys, "generate", trained, *ways)  # the counterfactual learns from it
+
+
+def test_a_run_that_knows_no_texts_yet_writes_none(capsys, tmp_path):
+    folder = tmp_path / "layer"
+    ways = ["--plugin", "personality", "--tiny", "--device", "cpu"]
+    ways += ["--set", "task.stage=2", "--set", "train.steps=1"]
+    assert run(["train", *ways, "--out", str(folder)]) == 0
+    for command in (
+        ["generate"],
+        ["counterfactual", "--do", "e=0.2"],
+        ["infer", "--text", TEXT],
+        ["evaluate"],
+    ):
+        _, said = asked(capsys, command[0], folder, *command[1:], code=2)
+        assert "is of stage 2" in said
+        assert "task.stage=3" in said
+    out, _ = asked(capsys, "graph", folder)
+    assert "structure tiered" in out
+
+
+def test_a_name_that_is_neither_a_trait_nor_a_label_tells_both(trained, capsys):
+    _, said = asked(capsys, "generate", trained, "--label", "optimsm=1", code=2)
+    assert "Did you mean 'optimism'?" in said
+    assert "neuroticism, optimism, trust" in said

@@ -60,16 +60,16 @@ def test_means_errors_and_slopes(trained):
     assert math.isnan(found.slope("extraversion", 4))
     assert math.isnan(found.cells[0].mean(4))
     head, first, *_ = table(found)
-    assert head[:2] == ["set extraversion", "openness"]
+    assert head[:2] == ["extraversion", "reads O"]
     assert first[0] == "0"
     assert first[-1] == "-"
-    assert first[1] == f"{found.cells[0].mean(0):.2f} ± {found.cells[0].error(0):.2f}"
+    assert first[1] == f"{found.cells[0].mean(0):.2f}±{found.cells[0].error(0):.2f}"
 
 
 def test_without_a_judge_the_table_shows_texts(trained):
     found = sweep(trained, {}, {"n": (0.5,)}, num=1, manner=manner())
     assert table(found) == [
-        ["set neuroticism", "text"],
+        ["neuroticism", "text"],
         ["0.5", found.cells[0].texts[0]],
     ]
     assert math.isnan(found.slope("neuroticism", 0))

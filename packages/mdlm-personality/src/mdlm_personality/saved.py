@@ -83,3 +83,19 @@ def load(
         schedule=loaded.schedule,
         length=loaded.source.length,
     )
+
+
+def check_writes(trained: Trained) -> None:
+    """Raise unless the diffusion has learned.
+
+    Raises:
+        UsageError: if the run is one of stage 1 or 2.
+    """
+    stage = getattr(trained.run.config.task.config, "stage", "all")
+    if str(stage) in ("1", "2"):
+        name = trained.run.folder
+        raise UsageError(
+            f"the run '{name}' is of stage {stage}, so that it knows personas but no "
+            f"texts yet; go on with 'mdlm train --plugin personality --set "
+            f"task.stage=3 --set task.persona_from={name} --out FOLDER'"
+        )

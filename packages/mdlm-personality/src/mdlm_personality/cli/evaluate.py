@@ -100,7 +100,7 @@ def evaluate(
     from mdlm_personality import report
     from mdlm_personality.evaluate import Plan
     from mdlm_personality.evaluate import evaluate as measure
-    from mdlm_personality.saved import load
+    from mdlm_personality.saved import check_writes, load
 
     plan = Plan(
         gammas=gammas,
@@ -120,6 +120,7 @@ def evaluate(
         catalog=load_catalog(*(imports or ())),
         say=_say,
     )
+    check_writes(trained)
     people = None if data is None else _read(trained, data)
     with tqdm(
         total=plan.texts, desc="writing", unit="text", disable=None, leave=False

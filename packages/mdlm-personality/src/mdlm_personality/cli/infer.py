@@ -86,7 +86,7 @@ def infer(
     from mdlm_core.catalog import load_catalog
     from mdlm_core.kernels.noise import Noise
     from mdlm_personality import inference
-    from mdlm_personality.saved import load
+    from mdlm_personality.saved import check_writes, load
 
     trained = load(
         run,
@@ -96,6 +96,7 @@ def infer(
         catalog=load_catalog(*(imports or ())),
         say=_say,
     )
+    check_writes(trained)
     task: Any = trained.run.config.task.config
     if not getattr(task, "trait_dropout", 0.0):
         _say(

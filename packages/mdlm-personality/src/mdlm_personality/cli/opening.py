@@ -80,7 +80,7 @@ def open_model(
         sampler: name, steps, temperature, top_p, top_k; None is as in the run.
     """
     from mdlm_personality.generation.writing import Manner, Pull
-    from mdlm_personality.saved import load
+    from mdlm_personality.saved import check_writes, load
 
     chosen = sampler_sets(sets)
     catalog = load_catalog(*(imports or ()))
@@ -92,6 +92,7 @@ def open_model(
         catalog=catalog,
         say=say,
     )
+    check_writes(trained)
     pull = None
     if regressor is not None:
         from mdlm_personality.regressor.saved import load_regressor

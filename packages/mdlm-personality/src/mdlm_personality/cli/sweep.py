@@ -227,20 +227,27 @@ def _lines(found: Sweep) -> str:
     """Return the table for people, and the slopes."""
     from mdlm_personality.generation.sweep import table
 
-    rows = [[clean(part).replace("\n", " / ") for part in row] for row in table(found)]
+    if not found.judge:
+        blocks = []
+        for cell in found.cells:
+            at = ", ".join(f"{name} {value:g}" for name, value in cell.do.items())
+            blocks += [f"--- {at} ---", clean(cell.texts[0])]
+        return "\n".join(blocks)
+    rows = [[clean(part) for part in row] for row in table(found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(part.ljust(width) for part, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    if found.judge:
-        for axis in found.axes:
-            slopes = ", ".join(
-                f"{trait} {_signed(found.slope(axis, k))}"
-                for k, trait in enumerate(TRAITS)
-            )
-            lines.append(f"change per unit of {axis}: {slopes}")
-    return "\n".join(line.rstrip() for line in lines)
+    lines = [_line(row, widths) for row in rows]
+    count = len(found.axes)
+    room = sum(widths[:count]) + 2 * (count - 1)
+    lines += ["", "change of what is read for one unit of"]
+    for axis in found.axes:
+        slopes = [_signed(found.slope(axis, k)) for k in range(len(TRAITS))]
+        lines.append(_line([axis, *slopes], [room, *widths[count:]]))
+    return "\n".join(lines)
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    pairs = zip(row, widths, strict=True)
+    return "  ".join(part.ljust(width) for part, width in pairs).rstrip()
 
 
 def _signed(value: float) -> str:

@@ -195,7 +195,7 @@ def table(found: Sweep) -> list[list[str]]:
     if not found.judge:
         head = [*_heads(found), "text"]
         return [head, *([*_point(cell), cell.texts[0]] for cell in found.cells)]
-    rows = [[*_heads(found), *TRAITS]]
+    rows = [[*_heads(found), *(f"reads {trait[0].upper()}" for trait in TRAITS)]]
     for cell in found.cells:
         scores = [_score(cell.mean(k), cell.error(k)) for k in range(len(TRAITS))]
         rows.append([*_point(cell), *scores])
@@ -203,7 +203,7 @@ def table(found: Sweep) -> list[list[str]]:
 
 
 def _heads(found: Sweep) -> list[str]:
-    return [f"set {name}" for name in found.axes]
+    return list(found.axes)
 
 
 def _point(cell: Cell) -> list[str]:
@@ -213,4 +213,4 @@ def _point(cell: Cell) -> list[str]:
 def _score(mean: float, error: float) -> str:
     if math.isnan(mean):
         return "-"
-    return f"{mean:.2f}" if math.isnan(error) else f"{mean:.2f} ± {error:.2f}"
+    return f"{mean:.2f}" if math.isnan(error) else f"{mean:.2f}±{error:.2f}"
