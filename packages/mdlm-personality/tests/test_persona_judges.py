@@ -240,6 +240,7 @@ def test_tables_are_markdown():
         "| x    |   1 |",
         "| long | 2.0 |",
     ]
+    assert markdown(("a", "r"), [("x", 1)]).splitlines()[1] == "| --- | --: |"
     assert json.dumps(markdown(("a",), []))
 
 

@@ -342,3 +342,14 @@ def test_a_text_in_place_of_a_score_is_not_quoted(tmp_path):
     with pytest.raises(DataError, match="line 2: extraversion is 'I never") as caught:
         read(path)
     assert "geese" not in str(caught.value)
+
+
+def test_an_unknown_trait_may_be_left_out_of_the_first_json_line(tmp_path):
+    rows = [
+        {"text": "Hello", "author": 7, **dict.fromkeys(TRAITS[:4], 0.5)},
+        {"text": "Hi", "author": 8, **dict.fromkeys(TRAITS, 0.25)},
+    ]
+    path = written(tmp_path / "data.jsonl", "\n".join(map(json.dumps, rows)))
+    found = read(path)
+    np.testing.assert_array_equal(found.values[:, 4], [np.nan, 0.25])
+    assert len(found.texts) == 2

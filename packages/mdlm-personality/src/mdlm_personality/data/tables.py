@@ -8,6 +8,7 @@ import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ Row = tuple[int, Mapping[str, object]]
 """The line in which a row begins, and its cells by column."""
 
 _LONGEST = 2**31 - 1
+_LOOK = 1000
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 
 
@@ -134,19 +136,22 @@ def _cut(text: str) -> Iterator[str]:
 def jsonl_table(path: Path) -> tuple[list[str], Iterator[Row]]:
     """Return the keys of the objects in a file of JSON lines, and the objects.
 
+    An object need not have all of them: a trait that is not known may be left out. The
+    keys are those of the first `_LOOK` objects.
+
     Raises:
         DataError: if a line holds no object, the first one at once.
     """
     rows = _jsonl_rows(path)
-    first = next(rows, None)
-    if first is None:
+    first = list(islice(rows, _LOOK))
+    if not first:
         raise DataError(f"'{path}' holds no object; each line is one")
 
     def all_rows() -> Iterator[Row]:
-        yield first
+        yield from first
         yield from rows
 
-    return list(first[1]), all_rows()
+    return list(dict.fromkeys(key for _, row in first for key in row)), all_rows()
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:

@@ -13,7 +13,7 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         rows: cells of any type, shown by `str`.
     """
     cells = [[*map(str, head)], *([*map(str, row)] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(head))]
 
     def line(row: Sequence[str]) -> str:
         parts = [
