@@ -2,4 +2,11 @@
 
 from mdlm_core.testing import contract
 
-test_contract = contract("personality")
+BROKEN = {
+    "backbone-personality-dit-every_parameter_gets_a_gradient": (
+        "the causal layer learns from what is known of a person, which rows of tokens "
+        "do not tell; test_stages.py has each stage teach its own weights"
+    )
+}
+
+test_contract = contract("personality", broken=BROKEN)

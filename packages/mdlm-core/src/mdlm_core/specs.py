@@ -123,7 +123,8 @@ class TaskSpec(ComponentSpec):
         "mdlm sample {run} --num 4",
         "mdlm evaluate {run}",
     )
-    """Commands to go on with after training; ``{run}`` is the run folder."""
+    """Commands to go on with after training; ``{run}`` is the run folder. Settings that
+    decide them have a property of this name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -59,11 +59,6 @@ def mdlm_tasks() -> Iterable[TaskSpec]:
             "eval_rows": 8,
             "sample_count": 1,
         },
-        next_steps=(
-            "mdlm personality counterfactual {run} --traits 0.8,0.6,0.7,0.9,0.3 "
-            "--do extraversion=0.2",
-            "mdlm personality evaluate {run}",
-        ),
     )
     yield TaskSpec(
         name="trait-regressor",

@@ -21,13 +21,13 @@ NOTES = {
     "behind r whose side the judge cannot say.",
     "alignment": "Correlation of the value that was asked for and what the judge "
     "reads in the text, with 95 % bootstrap intervals. The ceiling is the judge on "
-    "held-out texts by people of known traits.",
+    "held-out texts of the data, of known traits.",
     "flips": "Share of the texts that the judge reads on the other side after the "
     "trait was set, of those it read on the first. Off-target: other traits that "
     "change side. Lost: other traits of which the second text tells nothing. Edits: "
     "tokens that differ between the two texts.",
     "diversity": "Lower self-BLEU and higher distinct-n is more varied; beside the "
-    "same numbers of held-out texts by people, at the same N x W.",
+    "same numbers of held-out texts of the data, at the same N x W.",
     "disentanglement": "Beside a random linear map of the traits (all is there, "
     "nothing is apart), the same codes given to others (nothing is there), and a "
     "constant. The nodes of a persona hold its traits by construction; states are "
@@ -205,7 +205,7 @@ def _diversity(card: Card) -> Table:
     for one in card["guided"]:
         if one["diversity"]:
             groups.append((f"gamma {one['gamma']:g}", one["diversity"]["written"]))
-            groups.append(("people", one["diversity"]["people"]))
+            groups.append(("held out", one["diversity"]["people"]))
     rows = [
         (
             name,

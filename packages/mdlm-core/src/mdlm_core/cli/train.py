@@ -86,7 +86,8 @@ def train(
     )
     task = catalog.get("task", config.task.name)
     assert isinstance(task, TaskSpec)
-    _report(outcome, config, task.next_steps)
+    steps = getattr(config.task.config, "next_steps", task.next_steps)
+    _report(outcome, config, steps)
 
 
 def _recorded(out: Path) -> Path:

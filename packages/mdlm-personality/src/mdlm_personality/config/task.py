@@ -38,6 +38,21 @@ class PersonalityConfig(PretrainConfig):
     warm_start: str = ""
     """A run of an unconditional `dit` or of this model, whose weights are taken."""
 
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What to do with a run: go on to the next stage, or write texts."""
+        if self.stage in (1, 2):
+            on = f"--set task.stage={self.stage + 1} --set task.persona_from={{run}}"
+            return (
+                *(("mdlm personality graph {run}",) if self.stage == 2 else ()),
+                f"mdlm train --plugin personality {on}",
+            )
+        return (
+            "mdlm personality counterfactual {run} --traits 0.8,0.6,0.7,0.9,0.3 "
+            "--do extraversion=0.2",
+            "mdlm personality evaluate {run}",
+        )
+
     def __post_init__(self) -> None:
         PretrainConfig.__post_init__(self)
         share("task", self, "condition_dropout", "trait_dropout")
