@@ -199,3 +199,19 @@ def test_in_blocks_the_time_is_that_of_the_whole_canvas(inner: Sampler) -> None:
     assert seen[0] == pytest.approx(1.0)
     plain = guided(Told(), 2.0, -1.0)
     assert not plain.reads_time
+
+
+def test_every_view_has_its_rows_own_times() -> None:
+    class Timed(Told):
+        time_conditioned = True
+
+        def hidden(self, batch: Batch, t: Tensor | None = None) -> Tensor:
+            assert t is not None
+            return super().hidden(batch) * (1 + t.to(torch.float32))[:, None, None]
+
+    rows, t = canvas(), torch.tensor([0.1, 0.5, 0.9])
+    where = torch.ones_like(rows.tokens, dtype=torch.bool)
+    backbone = Timed()
+    both = Guidance(backbone, views=[own, own], weights=[2.0, -1.0])
+    plain = Denoiser(backbone).states(rows, where, t)
+    assert both.states(rows, where, t).equal(torch.cat([plain, plain], -1))

@@ -122,6 +122,8 @@ def test_a_shift_moves_the_node_by_its_own_units() -> None:
     z = made.complete(VALUES, TRAITS_ONLY)
     after = made.shift(z, {"extraversion": -0.3})
     assert float(after[0, 2] - z[0, 2]) == pytest.approx(-1.0, abs=1e-5)
+    twice = made.shift(z, {"extraversion": -0.1, "e": -0.2})
+    assert twice[0].tolist() == pytest.approx(after[0].tolist(), abs=1e-5)
 
 
 def test_the_encoder_s_word_is_the_noise_and_is_kept() -> None:

@@ -153,3 +153,15 @@ def test_rows_do_not_see_each_other_s_persona() -> None:
     for row in range(3):
         alone = logits(model, batch.select(slice(row, row + 1)))
         assert alone == pytest.approx(whole[row], abs=1e-5)
+
+
+def test_a_model_of_the_time_is_told_time_and_persona() -> None:
+    model = disturbed(toy_model(time_conditioned=True))
+    batch = toy_batch()
+
+    def said(batch: Batch, t: float) -> torch.Tensor:
+        hidden = model.hidden(batch, torch.full((3,), t))
+        return model.logits(hidden.flatten(0, 1)).detach()
+
+    assert not said(batch, 0.2).allclose(said(batch, 0.8), atol=1e-3)
+    assert not said(batch, 0.2).allclose(said(null(batch), 0.2), atol=1e-3)

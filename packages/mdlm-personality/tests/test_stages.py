@@ -194,6 +194,15 @@ def test_the_joint_loss_is_text_and_columns_together() -> None:
     assert both.extra["columns"].item() == pytest.approx(columns.item() / 3, rel=1e-5)
 
 
+def test_columns_are_scored_in_rows_that_are_shown_without_them() -> None:
+    batch = toy_batch()
+    joint = module(condition_dropout=1.0, trait_dropout=0.0)
+    found = joint(batch, draw(3)).extra["columns"]
+    joint.stage = Stage(2, 1.0)
+    expected = joint(batch, draw(3)).total / 3
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_a_stage_without_anything_to_learn_is_refused() -> None:
     with global_seed(Noise(0)):
         plain = Persona(toy_config(labels={}))

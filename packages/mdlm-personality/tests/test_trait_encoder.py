@@ -190,3 +190,12 @@ def test_r2_of_the_mean_is_zero_and_of_a_constant_unknown() -> None:
     found = vae.r2(x)
     assert torch.allclose(found[:4], torch.zeros(4).double(), atol=1e-5)
     assert bool(found[4].isnan())
+
+
+def test_a_part_of_the_inputs_has_a_part_of_the_capacity() -> None:
+    vae = BetaVAE(4, 3, capacity=2.0, gamma=10.0)
+    x = torch.zeros(1, 4)
+    known = torch.tensor([[True, False, False, False]])
+    loss = vae.loss(x, known)
+    distance = (loss.total - loss.reconstruction) / 10.0
+    assert distance.item() == pytest.approx(abs(loss.kl.item() - 0.5), abs=1e-5)
