@@ -11,7 +11,7 @@ import torch
 from mdlm_core import load_catalog
 from mdlm_core.config import resolve
 from mdlm_core.data.batch import Batch
-from mdlm_core.errors import CheckpointError, UsageError
+from mdlm_core.errors import CheckpointError, ConfigError, UsageError
 from mdlm_core.train import load_run
 from mdlm_core.train.checkpoint import EMA, MODEL, checkpoints, read_tensors
 from mdlm_core.train.start import train
@@ -241,3 +241,8 @@ def test_what_is_measured_has_the_null_beside_it(tmp_path: Path) -> None:
     lines = (run / "metrics.jsonl").read_text()
     assert '"unconditional"' in lines
     assert '"columns"' in lines
+
+
+def test_edges_that_nobody_looked_for_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"looks for edges in stage 2"):
+        trained(tmp_path / "run", "model.structure=dagma", "task.stage=3")

@@ -69,6 +69,14 @@ class Personality:
             length=source.length,
         )
         stages.check_stage(self.config, backbone.persona)
+        searched = settings.structure in ("dagma", "notears")
+        taken = self.config.persona_from or self.config.warm_start
+        if self.config.stage == 3 and searched and not taken:
+            raise ConfigError(
+                f"model.structure={settings.structure} looks for edges in stage 2, and "
+                f"task.stage is 3; name the run of stage 2 with task.persona_from, or "
+                f"set task.stage=all"
+            )
         return CausalDiffusion(
             backbone,
             self.config,
