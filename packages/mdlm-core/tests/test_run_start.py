@@ -10,6 +10,7 @@ from mdlm_core.config import read_run
 from mdlm_core.data.tokenizers import ByteTokenizer, CharTokenizer
 from mdlm_core.errors import CheckpointError
 from mdlm_core.train import checkpoint
+from mdlm_core.train.loop import held_out_text
 from mdlm_core.train.metrics import read_metrics
 from mdlm_core.train.start import train
 from mdlm_core.train.warm_start import warm_start
@@ -137,3 +138,20 @@ def test_a_warm_start_that_would_lose_weights_is_refused(tmp_path):
     delattr(model, first)
     with pytest.raises(CheckpointError, match=rf"'{first}.*has none of that name"):
         warm_start(model, tmp_path, TinySource().tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "line"),
+    [
+        ({"loss": 1.5, "loss_se": 0.25}, "held out 1.5000 ± 0.2500 nats/token"),
+        ({"loss": 1.5, "nats_per_row": 1.5}, "held out 1.5000 nats/row"),
+        ({"loss": 1.5, "nats_per_token": 1.5}, "held out 1.5000 nats/token"),
+        (
+            {"loss": 0.2, "log_loss": 0.5, "nats_per_token": 3.0, "accuracy": 0.8},
+            "held out 3.0000 nats/token, 0.5000 log-loss, 80.0% right",
+        ),
+        ({}, "held out nothing"),
+    ],
+)
+def test_held_out_numbers_are_said_in_their_own_unit(numbers, line):
+    assert held_out_text(numbers) == line

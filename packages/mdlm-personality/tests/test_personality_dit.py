@@ -165,3 +165,16 @@ def test_a_model_of_the_time_is_told_time_and_persona() -> None:
 
     assert not said(batch, 0.2).allclose(said(batch, 0.8), atol=1e-3)
     assert not said(batch, 0.2).allclose(said(null(batch), 0.2), atol=1e-3)
+
+
+def test_the_model_sees_which_columns_are_known() -> None:
+    """A value that is observed is not the same as one that is only expected."""
+    model = disturbed(toy_model())
+    batch = toy_batch()
+    z = model.persona.complete(*(batch.condition[n] for n in ("traits", "known")))
+    known = batch.condition["known"].clone()
+    known[:, 3] = False
+    told = {"persona": z.detach(), "known": batch.condition["known"]}
+    some = {"persona": z.detach(), "known": known}
+    first = logits(model, replace(batch, condition=told))
+    assert not first.allclose(logits(model, replace(batch, condition=some)), atol=1e-3)

@@ -310,3 +310,12 @@ def test_flags_of_nodes_that_no_data_tell_say_nothing() -> None:
     told = toy_model().conditioner.to_tokens.weight
     assert told[:, :20].abs().min() > 0
     assert told[:, 20:].abs().max() == 0
+
+
+def test_the_causal_layer_does_not_teach_the_encoder() -> None:
+    """Also not where a column follows from a node that the encoder speaks of."""
+    edges = ("beliefs.3 -> exercise",)
+    model = {"encoder": "beta-vae", "structure": "fixed", "edges": edges}
+    trained = module(model=model)
+    trained.stage = Stage(2, 0.5)
+    assert learned(trained, toy_batch()) == {"persona.layer"}

@@ -234,6 +234,7 @@ def test_a_table_without_texts_teaches_the_causal_layer(tmp_path: Path) -> None:
         "train.batch_size=4",
     )
     assert load(run, device="cpu").persona.columns[-1] == "wellness"
+    assert '"nats_per_row"' in (run / "metrics.jsonl").read_text()
 
 
 def test_what_is_measured_has_the_null_beside_it(tmp_path: Path) -> None:

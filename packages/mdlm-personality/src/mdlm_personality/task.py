@@ -129,7 +129,8 @@ class Personality:
                     f"stage {self.config.stage} learns from traits, and the data has "
                     f"none; use data.name=persona-text or persona-corpus"
                 )
-            return {"loss": numbers.pop("columns"), **numbers}
+            row = numbers.pop("columns")
+            return {"loss": row, "nats_per_row": row, **numbers}
         noise = Noise(self.run.seed).child("evaluate")
         schedule = self.catalog.build("schedule", self.run.schedule)
         backbone = trained.backbone

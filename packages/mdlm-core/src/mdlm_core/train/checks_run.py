@@ -104,7 +104,9 @@ def _metrics(folder: RunFolder, config: RunConfig) -> Iterator[Finding]:
     held_out = [line for line in lines if line["kind"] == "validation"]
     if held_out:
         best = min(held_out, key=lambda line: line["loss"])
-        own = "log_loss" in best  # then the loss is what the task chooses by
+        # With a log-loss, or a unit said apart, the loss is what the task chooses by.
+        units = {name for name in best if name.startswith("nats_per_")}
+        own = "log_loss" in best or bool(units - {"nats_per_token"})
         unit = "loss" if own else "nats/token"
         text = f"best {best['loss']:.4f} {unit} at step {best['step']}"
         last = held_out[-1]

@@ -282,15 +282,23 @@ class Loop:
         on_main(write)
 
 
+_OWN_UNIT = "nats_per_"
+
+
 def held_out_text(numbers: dict[str, float]) -> str:
-    """Say a task's held-out numbers in one line, each with its standard error."""
+    """Say a task's held-out numbers in one line, each with its standard error.
+
+    "loss" is in nats per token, unless there is a log-loss or a number whose name says
+    the unit, such as "nats_per_row": then it is what the task chooses by, and not said.
+    """
     parts = []
-    if "log_loss" in numbers:  # "loss" is what the task chooses by, in its own unit
+    own = [name for name in numbers if name.startswith(_OWN_UNIT)]
+    if own or "log_loss" in numbers:
         numbers = {name: n for name, n in numbers.items() if name != "loss"}
     for name, unit in (
         ("bits_per_byte", "bits/byte"),
         ("bits_per_residue", "bits/residue"),
-        ("nats_per_token", "nats/token"),
+        *((name, f"nats/{name.removeprefix(_OWN_UNIT)}") for name in own),
         ("loss", "nats/token"),
         ("log_loss", "log-loss"),
         ("perplexity", "perplexity"),

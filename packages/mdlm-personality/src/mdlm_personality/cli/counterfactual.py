@@ -100,7 +100,7 @@ def counterfactual(
         trained,
         person,
         setting,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         contrast=contrast,
         num=num,
         length=length,

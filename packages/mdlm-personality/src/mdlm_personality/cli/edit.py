@@ -98,7 +98,7 @@ def edit(
         person,
         setting,
         share=share,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         contrast=contrast,
         num=num,
         seed=seed,

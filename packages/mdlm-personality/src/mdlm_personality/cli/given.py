@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
 
@@ -194,7 +194,7 @@ def assignments(option: str, texts: Sequence[str] | None) -> dict[str, float]:
 
 def change_of(
     do: Sequence[str] | None, shift: Sequence[str] | None
-) -> tuple[dict[str, float], str]:
+) -> tuple[dict[str, float], Literal["counterfactual", "shift"]]:
     """Return what is set and how; one of the two options is needed.
 
     Raises:
@@ -238,7 +238,7 @@ def guidance_of(
         )
     return GuidanceConfig(
         scale=scale,
-        schedule=schedule,  # type: ignore[arg-type]
+        schedule=cast("GuidanceSchedule", schedule),
         interval=_interval(interval),
         per_trait=scales,
         negative=() if negative is None else parse_traits(negative),

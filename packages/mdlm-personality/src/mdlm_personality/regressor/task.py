@@ -105,7 +105,7 @@ class TraitRegression:
             )
         everyone = gather(parts)
         values, known, found = (torch.cat(x) for x in zip(*everyone, strict=True))
-        numbers = {"loss": total / count}
+        numbers = {"loss": total / count, "nats_per_trait": total / count}
         correlations = {}
         for column, name in enumerate(TRAITS):
             r = correlation(
