@@ -260,7 +260,11 @@ class Task(Protocol):
         ...
 
     def evaluate(self, module: nn.Module, source: DataSource) -> Mapping[str, float]:
-        """Return held-out numbers; the one under "loss" selects the best checkpoint."""
+        """Return held-out numbers; the one under "loss" selects the best checkpoint.
+
+        It is in nats per token, unless another number is called after its unit, such as
+        "nats_per_row", or is a "log_loss".
+        """
         ...
 
     def samples(self, module: nn.Module, source: DataSource, *, seed: int) -> list[str]:
