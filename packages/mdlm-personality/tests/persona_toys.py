@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import torch
 
 from mdlm_core.data.batch import Batch
@@ -46,3 +49,22 @@ def toy_batch(rows: int = 3, length: int = 6, columns: int = 7) -> Batch:
     values = noise.child("values").uniform(ids, columns).float()
     known = torch.ones(rows, columns, dtype=torch.bool)
     return Batch.of(tokens, condition={"traits": values, "known": known})
+
+
+def under(batch: Batch, condition: Mapping[str, torch.Tensor]) -> Batch:
+    """Return the batch under a condition of one row."""
+    told = {n: v.expand(len(batch), *v.shape[1:]) for n, v in condition.items()}
+    return replace(batch, condition=told)
+
+
+def null(batch: Batch) -> Batch:
+    """Return the batch with nothing known about its personas."""
+    nothing = torch.zeros_like(batch.condition["known"])
+    return replace(batch, condition={**batch.condition, "known": nothing})
+
+
+def without(batch: Batch, column: int) -> Batch:
+    """Return the batch with one column not known."""
+    known = batch.condition["known"].clone()
+    known[:, column] = False
+    return replace(batch, condition={**batch.condition, "known": known})

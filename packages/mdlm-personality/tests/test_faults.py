@@ -23,13 +23,12 @@ from mdlm_personality.causal.acyclicity import dagma_h, notears_h, polynomial_h
 from mdlm_personality.causal.interventions import counterfactual, intervene
 from mdlm_personality.causal.layer import CausalLayer
 from mdlm_personality.causal.tiers import tiered_mask
-from mdlm_personality.conditions import null
 from mdlm_personality.encoder import BetaVAE, active_directions
 from mdlm_personality.generation.personas import Change, Given
 from mdlm_personality.original_flags import translate
 from mdlm_personality.persona import Persona
 
-from .persona_toys import disturbed, toy_batch, toy_config, toy_model
+from .persona_toys import disturbed, null, toy_batch, toy_config, toy_model
 
 N = 20
 """Nodes, five in each tier."""

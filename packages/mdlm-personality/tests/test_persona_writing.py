@@ -108,6 +108,20 @@ def test_guidance_by_single_traits(trained):
     close(found, mixed((2.5, own), (-2.0, no_e), (0.5, no_o)))
 
 
+def test_guidance_by_the_sum_of_single_traits(trained):
+    values = {"openness": 0.8, "extraversion": 0.1, "neuroticism": 0.4}
+    scales = {"e": 3.0, "openness": 0.7}
+    found = guided(trained, values, per_trait=scales, per_trait_form="sum")
+    o, e, n = (plain(trained, {name: value}) for name, value in values.items())
+    none = plain(trained, {})
+    close(found, mixed((0.7, o), (3.0, e), (1.0, n), (1 - 4.7, none)))
+    settings = GuidanceConfig(per_trait=scales, per_trait_form="sum")
+    given = Given.of(trained.persona, values)
+    assert told(trained.persona, given, settings=settings).passes == 4
+    with pytest.raises(UsageError, match="something is set"):
+        generate(trained, values, do={"a": 0.5}, guidance=settings, manner=manner())
+
+
 def test_guidance_by_a_trait_that_is_set_leaves_the_setting_out(trained):
     values = {"openness": 0.8, "neuroticism": 0.3}
     do = {"extraversion": 0.1}

@@ -17,12 +17,11 @@ from mdlm_core.kernels.noise import Noise, global_seed
 from mdlm_core.masking import UniformMasking
 from mdlm_core.protocols import MaskingPolicy
 from mdlm_personality.causal_diffusion import CausalDiffusion
-from mdlm_personality.conditions import null
 from mdlm_personality.config import PersonalityConfig
 from mdlm_personality.persona import Persona
 from mdlm_personality.stages import Stage, check_stage, stage_at
 
-from .persona_toys import disturbed, toy_batch, toy_config, toy_model
+from .persona_toys import disturbed, null, toy_batch, toy_config, toy_model
 
 
 def module(

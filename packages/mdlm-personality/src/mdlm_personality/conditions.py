@@ -1,4 +1,4 @@
-"""What a batch says about personas, and other ways to see it.
+"""What a batch says about personas.
 
 `Batch.condition` holds "traits" ``(B, K)``, the observed columns in the units of the
 user, and "known" ``(B, K)`` bool, which of them are. "persona" ``(B, n)``, the nodes of
@@ -11,22 +11,17 @@ Letters: B batch, K observed columns (the five traits, then labels), n nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from mdlm_core.data.batch import Batch
 from mdlm_core.errors import UsageError
 
 from .traits import TRAITS, check_value
 
 VALUES, KNOWN, PERSONA = "traits", "known", "persona"
 """The names in `Batch.condition`."""
-
-Condition = Mapping[str, Tensor]
-View = Callable[[Batch], Batch]
 
 
 def as_condition(
@@ -69,63 +64,3 @@ def as_condition(
         row[0, index] = value
         known[0, index] = True
     return {VALUES: row, KNOWN: known}
-
-
-def under(condition: Condition) -> View:
-    """Return the view of a canvas under `condition`, of one row or of as many."""
-
-    def view(canvas: Batch) -> Batch:
-        rows, device = len(canvas), canvas.tokens.device
-        return replace(
-            canvas,
-            condition={
-                name: value.to(device).expand(rows, *value.shape[1:])
-                for name, value in condition.items()
-            },
-        )
-
-    return view
-
-
-def null(canvas: Batch) -> Batch:
-    """Return the canvas with nothing known about its personas."""
-    condition = dict(canvas.condition)
-    if KNOWN in condition:
-        condition[KNOWN] = torch.zeros_like(condition[KNOWN])
-    return replace(canvas, condition=condition)
-
-
-def without(*columns: int) -> View:
-    """Return the view in which some columns are not known; see `only`."""
-    return _keeping(lambda known: known.index_fill(1, _index(columns, known), False))
-
-
-def only(*columns: int) -> View:
-    """Return the view in which at most these columns are known.
-
-    What follows from a column in the causal layer is worked out anew, so that it needs
-    "traits": a persona that was given directly is not taken apart.
-    """
-
-    def keep(known: Tensor) -> Tensor:
-        none = torch.zeros_like(known)
-        return none.index_fill(1, _index(columns, known), True) & known
-
-    return _keeping(keep)
-
-
-def _keeping(change: Callable[[Tensor], Tensor]) -> View:
-    def view(canvas: Batch) -> Batch:
-        if PERSONA in canvas.condition:
-            raise UsageError(
-                "single traits cannot be hidden from a persona that is given by its "
-                "nodes, as an intervention does; give traits, or guide by all together"
-            )
-        known = change(canvas.condition[KNOWN])
-        return replace(canvas, condition={**canvas.condition, KNOWN: known})
-
-    return view
-
-
-def _index(columns: Sequence[int], like: Tensor) -> Tensor:
-    return torch.tensor(list(columns), dtype=torch.int64, device=like.device)

@@ -24,7 +24,11 @@ class GuidanceConfig:
     interval: tuple[float, float] = (0.0, 0.6)
     """Times at which interval guides."""
     per_trait: Mapping[str, float] = field(default_factory=dict)
-    """gamma of single traits, each against the law without it; instead of `scale`."""
+    """gamma of single traits; instead of `scale`."""
+    per_trait_form: Literal["without", "sum"] = "without"
+    """without: each against the law without it, p(.|z) (p(.|z) / p(.|z without k))^
+    (gamma - 1); sum: the laws of single traits, p(.) prod_k (p(.|k) / p(.))^gamma, with
+    gamma 1 for what is known and not named, as if words told of each by itself."""
     negative: tuple[float | None, ...] = ()
     """Traits to move away from, instead of no persona."""
 

@@ -96,6 +96,12 @@ class Given:
         index = torch.tensor([column], device=self.known.device)
         return replace(self, known=self.known.index_fill(1, index, False))
 
+    def only(self, column: int) -> Given:
+        """Return the same with nothing known but one column, where it is."""
+        index = torch.tensor([column], device=self.known.device)
+        one = torch.zeros_like(self.known).index_fill(1, index, True)
+        return replace(self, known=self.known & one)
+
     def personas(self, persona: Persona) -> Personas:
         """Return the nodes: the known ones as observed, the others expected."""
         with torch.no_grad():

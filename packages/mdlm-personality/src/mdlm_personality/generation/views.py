@@ -9,7 +9,9 @@ up to a constant, normalised over the vocabulary (Schiff et al., 2025, arXiv
 away from, a push: nobody, which gives the usual guidance; a negative persona; the
 persona without one of its traits, for guidance by single traits; or the factual persona
 of a counterfactual one, whose push of 1 + w is the contrast
-``log p(. | z') + w (log p(. | z') - log p(. | z))``.
+``log p(. | z') + w (log p(. | z') - log p(. | z))``. The sum of single traits,
+``log p(v) + sum over k of g_k (log p(v | k) - log p(v))``, is a case of it: a push of
+``sum g_k`` from nobody, and one of ``1 - g_k`` from each trait alone.
 
 What a push says travels in `Batch.condition` beside the persona, so that it stays with
 its row whichever rows a sampler looks at.
@@ -34,6 +36,8 @@ from mdlm_personality.config import GuidanceConfig
 from mdlm_personality.persona import Persona
 
 from .personas import Change, Given, Personas, name_of
+
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,8 @@ class Told:
 
     def _constant_weights(self) -> list[float]:
         extra = [push.scale - 1 for push in self.pushes]
-        return [1 + sum(extra), *(-one for one in extra)]
+        own = 1 + sum(extra)
+        return [0.0 if abs(own) < _ROUNDING else own, *(-one for one in extra)]
 
     def _weights(self, t: Tensor) -> Tensor:
         """Return the weights ``(B, 1 + pushes)`` at times ``(B,)``."""
@@ -173,10 +178,14 @@ def told(
                 "guidance by single traits stands alone; leave out the guidance of the "
                 "whole persona and the negative one"
             )
-        pushes += [
-            Push(_hidden(persona, given, change, name, own), scale)
-            for name, scale in settings.per_trait.items()
-        ]
+        rests = {
+            name: _hidden(persona, given, change, name, own)
+            for name in settings.per_trait
+        }
+        if settings.per_trait_form == "sum":
+            pushes += _summed(persona, given, change, settings)
+        else:
+            pushes += [Push(rests[n], scale) for n, scale in settings.per_trait.items()]
     elif settings.negative:
         away = Given.of(persona, settings.negative).personas(persona)
         pushes.append(Push(_as_many(away, len(own)), settings.scale))
@@ -185,6 +194,29 @@ def told(
     if contrast:
         pushes.append(Push(given.personas(persona), 1 + contrast))
     return Told(personas=own, pushes=tuple(pushes), settings=settings)
+
+
+def _summed(
+    persona: Persona, given: Given, change: Change | None, settings: GuidanceConfig
+) -> list[Push]:
+    """Return the pushes whose law is the sum of single traits.
+
+    Raises:
+        UsageError: if there is an intervention, after which traits are not single.
+    """
+    if change is not None:
+        raise UsageError(
+            "the sum of single traits is about what is given, and here something is "
+            "set as well; use per_trait_form='without'"
+        )
+    scales = {_column(persona, n): scale for n, scale in settings.per_trait.items()}
+    known = given.known.any(0).nonzero()[:, 0].tolist()
+    gammas = {column: scales.get(column, 1.0) for column in known}
+    nobody = given.personas(persona).nobody()
+    return [
+        Push(nobody, sum(gammas.values())),
+        *(Push(given.only(c).personas(persona), 1 - g) for c, g in gammas.items()),
+    ]
 
 
 def _as_many(one: Personas, rows: int) -> Personas:
