@@ -110,11 +110,11 @@ def test_guidance_by_single_traits(trained):
 
 def test_guidance_by_the_sum_of_single_traits(trained):
     values = {"openness": 0.8, "extraversion": 0.1, "neuroticism": 0.4}
-    scales = {"e": 3.0, "openness": 0.7}
+    scales = {"e": 3.1, "openness": 0.7}  # whose weights add up to 4e-16, and not to 0
     found = guided(trained, values, per_trait=scales, per_trait_form="sum")
     o, e, n = (plain(trained, {name: value}) for name, value in values.items())
     none = plain(trained, {})
-    close(found, mixed((0.7, o), (3.0, e), (1.0, n), (1 - 4.7, none)))
+    close(found, mixed((0.7, o), (3.1, e), (1.0, n), (1 - 4.8, none)))
     settings = GuidanceConfig(per_trait=scales, per_trait_form="sum")
     given = Given.of(trained.persona, values)
     assert told(trained.persona, given, settings=settings).passes == 4
