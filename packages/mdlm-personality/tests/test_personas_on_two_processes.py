@@ -43,4 +43,4 @@ def test_two_processes_learn_what_one_does(folder: Path, name: str) -> None:
     )
     assert one.keys() == two.keys()
     for key, expected in one.items():
-        assert torch.allclose(two[key].double(), expected.double(), atol=2e-6), key
+        assert torch.allclose(two[key].double(), expected.double(), atol=5e-5), key

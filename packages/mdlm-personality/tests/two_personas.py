@@ -33,7 +33,8 @@ def runs(folder: Path) -> None:
                 "task.sample_count=0",
                 "task.causal_share=0.4",
                 "train.optimizer=adamw",
-                "train.lr=1e-4",
+                "train.lr=1e-2",
+                "train.adam_eps=1e-2",  # or rounding decides where gradients vanish
                 "train.weight_decay=0.1",
                 "train.warmup=0",
                 "train.steps=5",
