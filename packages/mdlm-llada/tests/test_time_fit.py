@@ -254,6 +254,7 @@ import json, sys
 import torch
 from accelerate import PartialState
 from mdlm_core.kernels.noise import Noise
+from mdlm_core.train.processes import leave
 from mdlm_llada.config import TimesConfig
 from mdlm_llada.sft.measure import TimeLaw
 sys.path.insert(0, sys.argv[1])
@@ -277,6 +278,7 @@ for seed in (0, 1 + state.process_index):
     law.measure(losses, rows(), Noise(seed))
     found += [law.density.tolist(), law.g.tolist()]
 print(json.dumps([state.process_index, calls, *found]))
+leave()
 """
 
 
@@ -306,12 +308,10 @@ def two_processes():
                 text=True,
             )
         )
-    found = []
-    for process in running:
-        out, err = process.communicate(timeout=120)
+    ended = [process.communicate(timeout=120) for process in running]
+    for process, (_, err) in zip(running, ended, strict=True):
         assert process.returncode == 0, err
-        found.append(json.loads(out.splitlines()[-1]))
-    return sorted(found)
+    return sorted(json.loads(out.splitlines()[-1]) for out, _ in ended)
 
 
 def test_all_processes_have_one_density():

@@ -12,6 +12,7 @@ import torch
 
 from mdlm_core import load_catalog
 from mdlm_core.config import resolve
+from mdlm_core.train.processes import leave
 from mdlm_core.train.start import train
 
 RUNS = {
@@ -49,3 +50,4 @@ def runs(folder: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     runs(Path(sys.argv[1]))
+    leave()

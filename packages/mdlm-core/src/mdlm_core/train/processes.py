@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -70,12 +71,22 @@ def gather_lists(values: list[int]) -> list[int]:
 def leave() -> None:
     """End what the processes of a run have in common; free where there is one process.
 
-    A worker thread of the communicator may still hold the tensors of the last
-    collective, and needs the interpreter to let go of them. If Python ends first, the
-    process aborts after all work is done; so this waits, without holding the
-    interpreter.
+    All of them must come here. A program that ends without it is given `GRACE` as well.
     """
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+        time.sleep(GRACE)
+
+
+@atexit.register
+def _let_threads_end() -> None:
+    """Wait, without holding the interpreter, where `leave` was not called.
+
+    A worker thread of the communicator may still hold the tensors of the last
+    collective, and needs the interpreter to let go of them. If Python ends first, the
+    process aborts after all work is done. There is no barrier here: another process may
+    have failed.
+    """
+    if dist.is_available() and dist.is_initialized():
         time.sleep(GRACE)

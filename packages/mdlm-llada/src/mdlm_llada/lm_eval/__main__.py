@@ -14,9 +14,11 @@ def main() -> int:
         from lm_eval.__main__ import cli_evaluate
 
         import mdlm_llada.lm_eval  # noqa: F401  (registers the models)
+        from mdlm_core.train.processes import leave
 
         _take_what_is_there()
         cli_evaluate()
+        leave()
     except MdlmError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
