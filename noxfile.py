@@ -115,7 +115,7 @@ def install_light(session: nox.Session, *what: str) -> None:
     session.install("--no-deps", *each)
 
 
-# ---- sessions: quick ones first ---------------------------------------------
+# ---- sessions: quick ones first, then the longest ----------------------------
 
 
 @nox.session
@@ -226,6 +226,19 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def examples(session: nox.Session) -> None:
+    """Every example, each within half a minute on an idle machine."""
+    install(session, "-e", source("mdlm-core", "[hf]"))
+    for package in PLUGINS:
+        install(session, "-e", source(package))
+    for path in sorted(ROOT.glob("examples/*.py")):
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder, session.chdir(folder):
+            session.run("python", "-W", "error", str(path))
+        session.log(f"{path.name} took {time.monotonic() - start:.0f} s")
+
+
+@nox.session
 @nox.parametrize("package", [nox.param(name, id=short(name)) for name in PACKAGES])
 def tests(session: nox.Session, package: str) -> None:
     """The tests of one package, with core and that package alone."""
@@ -240,19 +253,6 @@ def report(session: nox.Session) -> list[str]:
     """Return the option that keeps the counts, for the last line of tools/test.py."""
     name = "".join(c if c.isalnum() else "-" for c in session.name)
     return [f"--junitxml={ROOT / '.nox' / 'reports' / name}.xml"]
-
-
-@nox.session
-def examples(session: nox.Session) -> None:
-    """Every example, each within half a minute on an idle machine."""
-    install(session, "-e", source("mdlm-core", "[hf]"))
-    for package in PLUGINS:
-        install(session, "-e", source(package))
-    for path in sorted(ROOT.glob("examples/*.py")):
-        start = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder, session.chdir(folder):
-            session.run("python", "-W", "error", str(path))
-        session.log(f"{path.name} took {time.monotonic() - start:.0f} s")
 
 
 @nox.session

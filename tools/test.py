@@ -1,8 +1,9 @@
 """Run every check, in environments of its own: ``python3 tools/test.py``.
 
-Arguments are those of ``nox``; without any, all sessions run. The last line is written
-like pytest's last line, over all test sessions; a session of another kind that fails
-counts as an error.
+Arguments are those of ``nox``. Without any, all sessions run, two at a time where there
+are two cores, and each one's output appears when it ends. The last line is written like
+pytest's last line, over all test sessions; a session of another kind that fails counts
+as an error.
 """
 
 import json
@@ -10,13 +11,15 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from xml.etree import ElementTree
 
 from environment import ROOT, make, require_python, run
 
 NOX = ROOT / ".nox"
 REPORTS = NOX / "reports"
+AT_ONCE = min(2, os.cpu_count() or 1)
 
 
 def main() -> int:
@@ -28,19 +31,55 @@ def main() -> int:
     for old in REPORTS.glob("*"):
         old.unlink()
     REPORTS.mkdir(parents=True, exist_ok=True)
-    sessions = REPORTS / "sessions.json"
-    scripts = str(python.parent)
-    path = os.pathsep.join([scripts, os.environ.get("PATH", "")])
-    command = [str(python), "-m", "nox", "--report", str(sessions), *sys.argv[1:]]
-    result = subprocess.run(
-        command, cwd=ROOT, check=False, env={**os.environ, "PATH": path}
-    )
-    print(last_line(sessions, result.returncode, time.monotonic() - start), flush=True)
-    return result.returncode
+    path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": path}
+    nox = [str(python), "-m", "nox"]
+    if sys.argv[1:]:
+        command = [*nox, *sys.argv[1:]]
+        result = subprocess.run(command, check=False, cwd=ROOT, env=environment)
+        failed = int(result.returncode != 0)
+    else:
+        failed = run_all(nox, environment)
+    print(last_line(failed, time.monotonic() - start), flush=True)
+    return min(failed, 1)
 
 
-def last_line(sessions: Path, code: int, seconds: float) -> str:
-    """Return the counts of all test sessions, in the form of pytest's last line."""
+def run_all(nox: list[str], environment: Mapping[str, str]) -> int:
+    """Run all sessions, `AT_ONCE` at a time; return how many of them failed."""
+    started = {"cwd": ROOT, "env": environment, "text": True, "errors": "replace"}
+
+    def session(name: str) -> tuple[bool, str, float]:
+        print(f"{name}: started", flush=True)
+        start = time.monotonic()
+        result = subprocess.run(
+            [*nox, "-s", name],
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **started,
+        )
+        return result.returncode == 0, result.stdout, time.monotonic() - start
+
+    listed = subprocess.check_output([*nox, "--list", "--json"], **started)
+    names = [entry["session"] for entry in json.loads(listed)]
+    summary, failed = [], 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running = {pool.submit(session, name): name for name in names}
+        for ended in as_completed(running):
+            good, output, seconds = ended.result()
+            print(output, flush=True)
+            result = "success" if good else "failed"
+            summary.append(f"{running[ended]}: {result}, {seconds:.0f} s")
+            failed += not good
+    print("\n".join(summary), flush=True)
+    return failed
+
+
+def last_line(broken: int, seconds: float) -> str:
+    """Return the counts of all test sessions, in the form of pytest's last line.
+
+    `broken` sessions failed; they are counted where no test did.
+    """
     count = dict.fromkeys(("failed", "passed", "skipped", "errors"), 0)
     for report in REPORTS.glob("*.xml"):
         for suite in ElementTree.parse(report).iter("testsuite"):
@@ -52,21 +91,13 @@ def last_line(sessions: Path, code: int, seconds: float) -> str:
             count["errors"] += number["errors"]
             count["skipped"] += number["skipped"]
             count["passed"] += number["tests"] - bad - number["skipped"]
-    if code and not count["failed"] and not count["errors"]:
-        count["errors"] = max(1, len(failed_sessions(sessions)))
+    if not count["failed"] and not count["errors"]:
+        count["errors"] = broken
     words = {word: word for word in count}
     words["errors"] = "error" if count["errors"] == 1 else "errors"
     parts = [f"{n} {words[word]}" for word, n in count.items() if n]
     text = f" {', '.join(parts) or 'no tests ran'} in {seconds:.2f}s "
     return text.center(80, "=")
-
-
-def failed_sessions(path: Path) -> list[str]:
-    """Return the names of the sessions that did not succeed."""
-    if not path.exists():
-        return []
-    sessions = json.loads(path.read_text())["sessions"]
-    return [s["name"] for s in sessions if s["result"] != "success"]
 
 
 if __name__ == "__main__":
