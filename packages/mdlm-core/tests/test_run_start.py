@@ -8,8 +8,9 @@ import torch
 from mdlm_core.catalog import load_catalog
 from mdlm_core.config import read_run
 from mdlm_core.data.tokenizers import ByteTokenizer, CharTokenizer
-from mdlm_core.errors import CheckpointError
+from mdlm_core.errors import CheckpointError, ConfigError
 from mdlm_core.train import checkpoint
+from mdlm_core.train.lock import is_held
 from mdlm_core.train.loop import held_out_text
 from mdlm_core.train.metrics import read_metrics
 from mdlm_core.train.start import train
@@ -28,6 +29,13 @@ class Starting(TinyTask):
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.fill_(0.25)
+
+
+class Refusing(TinyTask):
+    """A task that finds its settings wrong."""
+
+    def start(self, module, source):
+        raise ConfigError("cannot start")
 
 
 class Scripted(TinyTask):
@@ -138,6 +146,18 @@ def test_a_warm_start_that_would_lose_weights_is_refused(tmp_path):
     delattr(model, first)
     with pytest.raises(CheckpointError, match=rf"'{first}.*has none of that name"):
         warm_start(model, tmp_path, TinySource().tokenizer)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_refused_run_leaves_no_folder(tmp_path, made):
+    folder = tmp_path / "run"
+    if not made:
+        folder.mkdir()
+    with pytest.raises(ConfigError, match="cannot start"):
+        train(config(steps=2), out=folder, source=TinySource(), task=Refusing())
+    assert folder.exists() is not made
+    assert not list(tmp_path.rglob("*.lock"))
+    assert not is_held(folder)
 
 
 @pytest.mark.parametrize(

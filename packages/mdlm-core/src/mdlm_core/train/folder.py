@@ -19,6 +19,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -141,6 +142,22 @@ def claim(path: Path, *, resume: bool) -> tuple[RunFolder, FolderLock]:
         lock.release()
         raise
     return folder, lock
+
+
+def give_back(path: Path, *, made: bool) -> None:
+    """Leave nothing where a run was refused before it wrote anything.
+
+    Call it while the lock is held. A folder that holds more is left as it is.
+
+    Args:
+        path: the run folder.
+        made: whether the folder was made for the run.
+    """
+    with suppress(OSError):
+        if [item.name for item in path.iterdir()] == [LOCK]:
+            (path / LOCK).unlink()
+            if made:
+                path.rmdir()
 
 
 def _refuse_if_taken(folder: RunFolder) -> None:

@@ -27,6 +27,7 @@ from .folder import (
     check_data,
     check_same,
     claim,
+    give_back,
     next_folder,
     versions,
     write_config,
@@ -106,8 +107,10 @@ def train(
 
         def take() -> RunFolder:
             path = Path(out) if out is not None else next_folder(name)
+            made = not path.exists()
             folder, lock = claim(path, resume=resume)
             stack.callback(lock.release)
+            stack.callback(give_back, path, made=made)
             if resume:
                 check_same(read_run(path, catalog), config)
             return folder
