@@ -141,6 +141,21 @@ def test_an_intervention_on_what_an_observation_depends_on(trained, capsys):
     asked(capsys, "generate", trained, *ways)  # the counterfactual learns from it
 
 
+def test_a_label_far_from_the_data_is_told(trained, capsys):
+    ways = ["--label", "exercise=90", "--do", "trust=0.3", "--json"]
+    for command in ("generate", "counterfactual"):
+        out, said = asked(capsys, command, trained, *ways)
+        assert "note: exercise is 90, " in said
+        assert "standard deviations from what the model learned from (" in said
+        assert "trust is" not in said
+    facts = json.loads(out)
+    assert facts["traits"] == {"exercise": 90}
+    moved = [one[side] for one in facts["moved"] for side in ("before", "after")]
+    assert all(value == float(f"{value:.6g}") for value in moved)
+    _, said = asked(capsys, "sweep", trained, "--axis", "trust=0.5,-70", "--num", 2)
+    assert "note: trust is -70, " in said
+
+
 def test_a_run_that_knows_no_texts_yet_writes_none(capsys, tmp_path):
     folder = tmp_path / "layer"
     ways = ["--plugin", "personality", "--tiny", "--device", "cpu"]

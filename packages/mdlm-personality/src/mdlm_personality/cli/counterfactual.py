@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -83,6 +82,7 @@ def counterfactual(
         top_p=top_p,
         top_k=top_k,
     )
+    opened.note_far([*person.items(), *(setting.items() if do else ())])
     if not person:
         say("note: no traits are given, so that the factual text is of nobody")
     if opened.manner.name not in _ORDERED:
@@ -124,14 +124,8 @@ def counterfactual(
             "seed": seed,
             "statement": STATEMENT,
         }
-        body = json.dumps(
-            {
-                **facts,
-                "moved": [asdict(one) for one in moved],
-                "pairs": _pairs(pair),
-            },
-            ensure_ascii=False,
-        )
+        facts["moved"] = [asdict(one) for one in moved]
+        body = options.document({**facts, "pairs": _pairs(pair)})
     else:
         colour = out is None and options.colour()
         body = "\n".join(

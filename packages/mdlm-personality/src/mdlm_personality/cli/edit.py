@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -86,6 +85,7 @@ def edit(
         steps=steps,
         temperature=temperature,
     )
+    opened.note_far([*person.items(), *(setting.items() if do else ())])
     if not person:
         say("note: no traits are given, so that the text is taken for nobody's")
 
@@ -129,7 +129,7 @@ def edit(
             {"text": a, "marked": marked(b), "share_changed": b.share, "nfe": c}
             for a, b, c in rows
         ]
-        body = json.dumps(facts, ensure_ascii=False)
+        body = options.document(facts)
     else:
         colour = out is None and options.colour()
         lines = persona_lines(moved)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -92,6 +91,7 @@ def generate(
         top_p=top_p,
         top_k=top_k,
     )
+    opened.note_far([*person.items(), *setting.items()])
     if not person and not setting:
         say("note: no traits are given, so that the texts are of nobody in particular")
 
@@ -139,6 +139,4 @@ def _json(facts: dict[str, Any], found: Written, persona: Any) -> str:
     samples = [{"text": a, "tokens": b, "nfe": c} for a, b, c in rows]
     first = persona.values(found.personas.z[:1])[0].tolist()
     columns = dict(zip(persona.columns, first, strict=True))
-    return json.dumps(
-        {**facts, "persona": columns, "samples": samples}, ensure_ascii=False
-    )
+    return options.document({**facts, "persona": columns, "samples": samples})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -304,6 +305,21 @@ def deliver(body: str, out: Path | None) -> None:
         raise UsageError(
             f"--out '{out}' cannot be written: {error.strerror}"
         ) from error
+
+
+def document(facts: Mapping[str, Any], indent: int | None = None) -> str:
+    """Return the result as JSON, its numbers in six digits: they were float32."""
+    return json.dumps(_short(facts), ensure_ascii=False, indent=indent)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {name: _short(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(part) for part in value]
+    return value
 
 
 def say(text: str) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdlm_core.catalog import load_catalog
 from mdlm_core.errors import UsageError
+from mdlm_personality.traits import TRAITS
 
 from .given import say
+
+FAR = 5.0
+"""Standard deviations from the mean of the data from which on a value is told."""
 
 if TYPE_CHECKING:
     from mdlm_personality.generation.writing import Manner
@@ -50,6 +55,20 @@ class Opened:
             "precision": self.manner.precision,
             "sampler": {"name": self.manner.name, **asdict(self.manner.config)},
         }
+
+    def note_far(self, values: Iterable[tuple[str, float]]) -> None:
+        """Say which values of columns are far from all that the model has seen."""
+        persona = self.trained.persona
+        for name, value in values:
+            if name not in persona.columns[len(TRAITS) :] or not isfinite(value):
+                continue  # traits are bounded, and what is no column is told later
+            away = persona.standard(name, value)
+            if abs(away) > FAR:
+                mean, std = (persona.value(name, at) for at in (0.0, 1.0))
+                say(
+                    f"note: {name} is {value:g}, {abs(away):.0f} standard deviations "
+                    f"from what the model learned from ({mean:.3g} ± {std - mean:.2g})"
+                )
 
 
 def open_model(

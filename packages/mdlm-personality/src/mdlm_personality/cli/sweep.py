@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -113,6 +112,9 @@ def sweep(
         top_p=top_p,
         top_k=top_k,
     )
+    opened.note_far(person.items())
+    for name, values in grid.items():
+        opened.note_far((name, value) for value in values)
 
     from mdlm_personality.generation.sweep import sweep as swept
 
@@ -142,7 +144,7 @@ def sweep(
     if as_json:
         facts = {**opened.facts(), "traits": person, "seed": seed, "prompt": prompt}
         facts["guidance"] = options.told_guidance(guide)
-        body = json.dumps(facts | _plain(found), ensure_ascii=False)
+        body = options.document(facts | _plain(found))
     else:
         body = _lines(found)
     options.deliver(body, out)
