@@ -57,8 +57,8 @@ def test_time_is_limited_and_the_whole_group_is_killed(tmp_path):
         "time.sleep(60)\n"
     )
     began = time.monotonic()
-    outcome = run_program(source, timeout=1.0)
-    assert time.monotonic() - began < 10
+    outcome = run_program(source, timeout=3.0)
+    assert time.monotonic() - began < 40
     if not mark.exists():  # processes are limited for users who are not root
         assert "Error" in outcome.detail
         return
