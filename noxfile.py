@@ -95,7 +95,9 @@ def extras_for_tests(package: str) -> str:
     text = (ROOT / "packages" / package / "pyproject.toml").read_text()
     offered = tomllib.loads(text)["project"].get("optional-dependencies", {})
     wanted = [
-        name for name in ("hf", "tensorboard", "testing", "test") if name in offered
+        name
+        for name in ("hf", "plot", "tensorboard", "testing", "test")
+        if name in offered
     ]
     return f"[{','.join(wanted)}]" if wanted else ""
 

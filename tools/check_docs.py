@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})
 PAGES += sorted({*ROOT.glob("examples/*.md"), *ROOT.glob("packages/*/README.md")})
 MODULES = ("", ".config", ".nn", ".diffusion", ".samplers", ".data", ".kernels")
-MODULES += (".train", ".tasks", ".testing")
+MODULES += (".train", ".tasks", ".reports", ".testing")
 PART = re.compile(
     r"(<!-- generated: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL | re.MULTILINE
 )

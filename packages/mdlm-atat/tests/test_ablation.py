@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from importlib.util import find_spec
 from itertools import pairwise
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mdlm_atat.ablation import measure, plots
+from mdlm_atat.ablation import measure
 from mdlm_atat.ablation import run as run_module
 from mdlm_atat.ablation.diagnostics import full_strength
 from mdlm_atat.ablation.plan import Phase
@@ -402,9 +403,9 @@ def test_differences_to_another_variant_have_a_table(finished, tmp_path):
 
 def test_without_matplotlib_the_report_says_what_to_install(finished, monkeypatch):
     out, _ = finished
-    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     path, line = write_report(out)
-    assert "pip install 'mdlm-core[plot]'" in line
+    assert "pip install 'mdlm-atat[plot]'" in line
     assert "## Figures" not in path.read_text()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -20,8 +21,9 @@ from mdlm_classify.report.card import Evaluation, card, worst
 from mdlm_classify.report.curve import draws_curve, draws_for, point
 from mdlm_classify.report.page import write
 from mdlm_classify.scoring.scores import Scores
-from mdlm_core.errors import DataError, MissingExtraError, UsageError
+from mdlm_core.errors import DataError, UsageError
 from mdlm_core.kernels.noise import Noise
+from mdlm_core.reports import draw_figures
 
 LABELS = ("<b>bad</b>", "good & $so$ on", "\u4e2d\u6587")
 
@@ -96,12 +98,10 @@ class Page(HTMLParser):
 
 
 def _write(evaluation: Evaluation, folder: Path) -> tuple[dict[str, object], Page, str]:
-    report = write(evaluation, folder, title="Test & <title>")
-    html = report.page.read_text(encoding="utf-8")
-    plain = json.loads(
-        report.card.read_text(encoding="utf-8"), parse_constant=pytest.fail
-    )
-    return plain, Page(html), report.note
+    page, note = write(evaluation, folder, title="Test & <title>")
+    html = page.read_text(encoding="utf-8")
+    text = (folder / "evaluation.json").read_text(encoding="utf-8")
+    return json.loads(text, parse_constant=pytest.fail), Page(html), note
 
 
 def test_the_card_says_what_was_measured(evaluation: Evaluation) -> None:
@@ -184,9 +184,7 @@ def test_the_page_stands_alone_and_escapes_what_it_shows(
 def test_without_matplotlib_the_page_says_so(
     evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"mdlm-classify\[plot\]"):
-        figures.draw(evaluation)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     plain, page, note = _write(evaluation, tmp_path)
     assert plain == json.loads(json.dumps(card(evaluation)))
     assert not page.images
@@ -197,9 +195,10 @@ def test_without_matplotlib_the_page_says_so(
 def test_figures_are_the_same_each_time_and_well_formed(
     evaluation: Evaluation,
 ) -> None:
-    drawn = figures.draw(evaluation)
+    drawn, _ = draw_figures(figures.FIGURES, evaluation, package="mdlm-classify")
     assert list(drawn) == ["confusion", "reliability", "answered", "draws"]
-    assert figures.draw(evaluation) == drawn
+    again, _ = draw_figures(figures.FIGURES, evaluation, package="mdlm-classify")
+    assert again == drawn
     for svg in drawn.values():
         assert ElementTree.fromstring(svg).tag.endswith("svg")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,7 +14,6 @@ from mdlm_core.kernels.noise import Noise
 from mdlm_msa.alphabet import ID_OF_STATE, decode
 from mdlm_msa.cli import app
 from mdlm_msa.data.synthetic import synthetic_families
-from mdlm_msa.evaluation import figures
 from mdlm_msa.evaluation.generators import sample_pssm
 
 from .score_toys import write_run
@@ -116,12 +116,12 @@ def test_the_report_is_whole(files, tmp_path, monkeypatch):
     assert "<b>This augmentation looks no better than a PSSM</b>" in text
     again = (files["pssm"], "--reference", files["reference"], "--out", out)
     assert "has a report already" in str(call(*again, fails=True))
-    monkeypatch.setattr(figures, "available", lambda: False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     call(*again, "--force")
 
 
 def test_without_matplotlib_there_is_a_page(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "available", lambda: False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = call(
         files["pssm"], "--reference", files["reference"], "--out", tmp_path / "r"
     )
@@ -257,7 +257,6 @@ def test_what_cannot_be_compared_is_refused(files, tmp_path):
 
 def test_the_command_is_light():
     import subprocess
-    import sys
 
     code = (
         "import sys, mdlm_msa.cli.eval; "

@@ -12,6 +12,7 @@ from typing import Any
 from rich.style import Style
 from rich.text import Text
 
+from mdlm_core.reports import html_note, html_page, html_table
 from mdlm_core.samplers.live import printable
 
 from .attribution import Attribution
@@ -19,18 +20,11 @@ from .attribution import Attribution
 FOR, AGAINST = (33, 113, 181), (217, 95, 14)
 """Red, green and blue of both directions; told apart by the colour-blind too."""
 _STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-       max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.05rem; margin: 2rem 0 0.3rem; }
 .text { font-size: 1.05rem; line-height: 2; white-space: pre-wrap;
         overflow-wrap: anywhere; }
 .text span { padding: 0.15rem 0.1rem; border-radius: 0.2rem; }
-.gap { color: #888; } .note { color: #666; font-size: 0.85rem; }
-table { border-collapse: collapse; font-size: 0.9rem; margin-top: 0.6rem; }
-th, td { text-align: left; padding: 0.2rem 0.7rem; border-bottom: 1px solid #ddd; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
-""".strip()
+.gap { color: #888; }
+"""
 
 
 def shares(values: Sequence[float]) -> list[float]:
@@ -110,15 +104,11 @@ def _sides(found: Attribution, most: int) -> list[tuple[str, list[tuple[str, flo
 
 def page(found: Sequence[Attribution], *, title: str = "What speaks for it") -> str:
     """Return an HTML page that needs no other file."""
-    body = "\n".join(_section(one) for one in found)
-    return (
-        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n"
-        f"<body>\n<h1>{escape(title)}</h1>\n"
-        '<p class="note">The nats of all tokens sum to the log-ratio. Point at a word '
-        f"to see its share.</p>\n{body}\n</body>\n</html>\n"
+    note = (
+        "The nats of all tokens sum to the log-ratio. Point at a word to see its share."
     )
+    parts = [html_note(note), *map(_section, found)]
+    return html_page(title, parts, style=_STYLE)
 
 
 def _section(found: Attribution) -> str:
@@ -136,18 +126,16 @@ def _section(found: Attribution) -> str:
             f'title="{value:+.3f} nats">{escape(word.text)}</span>'
         )
     parts.append(escape(found.tail))
-    rows = "\n".join(
-        f"<tr><td>{escape(label)}</td><td>{escape(text)}</td>"
-        f'<td class="n">{value:+.3f}</td></tr>'
+    rows = [
+        (label, text, f"{value:+.3f}")
         for label, side in _sides(found, 8)
         for text, value in side
-    )
+    ]
     return (
         f"<h2>{escape(found.label)} against {escape(found.other)}</h2>\n"
-        f'<p class="note">{escape(summary(found))}</p>\n'
+        f"{html_note(summary(found))}\n"
         f'<div class="text">{"".join(parts)}</div>\n'
-        "<table>\n<tr><th>for</th><th>word</th><th>nats</th></tr>\n"
-        f"{rows}\n</table>"
+        f"{html_table(('for', 'word', 'nats'), rows, words=2)}"
     )
 
 

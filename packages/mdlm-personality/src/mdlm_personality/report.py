@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from mdlm_core.cache import write_atomic
-from mdlm_core.errors import UsageError
+from mdlm_core.reports import html_facts, html_note, html_page, html_table, write_files
 
 from .metrics.tables import markdown
 
@@ -34,16 +32,6 @@ NOTES = {
     "of texts that are read without a persona.",
     "bound": "elbo_ppl is the exponential of a bound on -log p per token.",
 }
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-       max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; font-size: 0.9rem; }
-th, td { text-align: right; padding: 0.25rem 0.7rem; border-bottom: 1px solid #ddd;
-         font-variant-numeric: tabular-nums; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-.note { color: #666; font-size: 0.85rem; } .wide { overflow-x: auto; }
-""".strip()
 
 Card = Mapping[str, Any]
 
@@ -88,53 +76,35 @@ def text(card: Card) -> str:
 
 def page(card: Card) -> str:
     """Return the report as one HTML page that needs no other file."""
-    title = f"Evaluation of {escape(str(card['run']))}"
-    parts = [f"<h1>{title}</h1>"]
     facts = ("checkpoint", "step", "weights", "data", "judge", "length")
-    parts.append(_html(("fact", "value"), [(name, str(card[name])) for name in facts]))
+    parts = [html_facts({name: card[name] for name in facts})]
     for table in tables(card):
         parts += [
             f"<h2>{escape(table.title)}</h2>",
-            f'<p class="note">{escape(NOTES[table.name])}</p>',
-            _html(table.head, table.rows),
+            html_note(NOTES[table.name]),
+            html_table(table.head, table.rows, words=1),
         ]
     parts.append(
-        '<p class="note">Numbers are of a fitted model and its texts. They are no '
-        "assessment of any person.</p>"
+        html_note(
+            "Numbers are of a fitted model and its texts. They are no assessment of "
+            "any person."
+        )
     )
-    body = "\n".join(parts)
-    return (
-        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
-        f"<title>{title}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
-        f"{body}\n</body>\n</html>\n"
-    )
-
-
-FILES = ("evaluation.json", "evaluation.md", "evaluation.html")
-"""What `write` makes."""
+    return html_page(f"Evaluation of {card['run']}", parts)
 
 
 def write(card: Card, folder: Path) -> list[Path]:
-    """Write `FILES` into a folder, and return their paths.
+    """Write ``evaluation.json``, ``.md`` and ``.html`` into a folder.
 
     Raises:
         UsageError: if the folder cannot be written.
     """
-    contents = (
-        json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        text(card) + "\n",
-        page(card),
-    )
-    paths = [folder / name for name in FILES]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, content in zip(paths, contents, strict=True):
-            write_atomic(path, content.encode(errors="replace"))
-    except OSError as error:
-        raise UsageError(f"the report cannot be written to '{folder}': {error}") from (
-            error
-        )
-    return paths
+    files = {
+        "evaluation.json": card,
+        "evaluation.md": f"{text(card)}\n",
+        "evaluation.html": page(card),
+    }
+    return write_files(folder, files)
 
 
 def _summary(card: Card) -> Table:
@@ -277,10 +247,3 @@ def _number(value: float | None, digits: int = 2) -> str:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def _html(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
-    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="wide"><table>\n{body}\n</table></div>'

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mdlm_core.reports import draw_figures, figures, new_figure, write_files
 
 from .markdown import QUARTER_NAMES
 
@@ -13,76 +14,33 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MISSING = (
-    "no plots: matplotlib is not installed. Try: pip install 'mdlm-core[plot]', then "
-    "the same command again; nothing is trained twice"
-)
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "svg.hashsalt": "mdlm",
-    "svg.fonttype": "path",
-}
-COLOURS = (  # of Okabe and Ito, 2008: told apart with any colour vision
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-    "#999933",
-    "#882255",
-)
+SETTINGS = {"axes.grid": True, "savefig.bbox": "tight"}
+COLOURS = (*figures.COLOURS, "#000000", "#999933", "#882255")
 MARKS = "osD^vP*Xh"
 Plot = Callable[[dict[str, Any]], "Figure | None"]
 
 
-def draw(
-    report: dict[str, Any], folder: Path, kinds: Sequence[str] = ("svg",)
-) -> tuple[list[Path], str]:
+def draw(report: dict[str, Any], folder: Path) -> tuple[list[Path], str]:
     """Draw the figures of a report.
 
     Args:
         report: what `report.build` returns.
         folder: where they go; earlier figures of the same names are replaced.
-        kinds: "svg", "png" or both.
 
     Returns:
-        The files of the first kind, and a line that says what was drawn, or what is
-        missing.
+        The files, and a line that says what was drawn, or what is missing.
     """
-    if find_spec("matplotlib") is None:
-        return [], MISSING
-    import matplotlib as mpl
-
-    drawn = []
-    with mpl.rc_context(STYLE):
-        for name, plot in PLOTS.items():
-            figure = plot(report)
-            for kind in kinds:
-                path = folder / f"{name}.{kind}"
-                if figure is None:
-                    path.unlink(missing_ok=True)
-                    continue
-                folder.mkdir(parents=True, exist_ok=True)
-                facts = {"Date": None} if kind == "svg" else None
-                figure.savefig(path, dpi=150, bbox_inches="tight", metadata=facts)
-            if figure is not None:
-                drawn.append(folder / f"{name}.{kinds[0]}")
-    return drawn, f"{len(drawn)} plots in {folder}"
+    drawn, missing = draw_figures(PLOTS, report, package="mdlm-atat", settings=SETTINGS)
+    if missing:
+        return [], f"{missing}; nothing is trained twice"
+    for name in PLOTS.keys() - drawn.keys():
+        (folder / f"{name}.svg").unlink(missing_ok=True)
+    files = {f"{name}.svg": svg for name, svg in drawn.items()}
+    return write_files(folder, files), f"{len(drawn)} plots in {folder}"
 
 
-def _figure(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _axes(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
+    figure = new_figure(width, height)
     return figure, figure.add_subplot()
 
 
@@ -112,7 +70,7 @@ def differences(report: dict[str, Any]) -> Figure | None:
     found = [entry for entry in _known(report) if entry["difference"]]
     if not found:
         return None
-    figure, axes = _figure(6.8, 1.5 + 0.42 * len(found))
+    figure, axes = _axes(6.8, 1.5 + 0.42 * len(found))
     for place, entry in enumerate(found):
         result, look = entry["difference"], _look(report, entry["name"])
         for key, shift, style in (
@@ -153,7 +111,7 @@ def _curves(report: dict[str, Any], key: str, label: str) -> Figure | None:
     found = [entry for entry in _known(report) if len(entry["curve"]) > 1]
     if not found:
         return None
-    figure, axes = _figure()
+    figure, axes = _axes()
     for entry in found:
         look = _look(report, entry["name"])
         across = [point[key] for point in entry["curve"]]
@@ -193,9 +151,7 @@ def _parts(
     others = [entry for entry in known if entry is not base]
     if base is None or not others:
         return None
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    figure = new_figure(9.6, 3.6)
     left, right = figure.subplots(1, 2)
     look = _look(report, base["name"])
     left.plot(across, base[key], label=base["name"], linewidth=1.3, **look)
@@ -265,11 +221,9 @@ def mask_rates(report: dict[str, Any]) -> Figure | None:
     found = _adaptive(report)
     if not found:
         return None
-    from matplotlib.figure import Figure
-
     columns = min(3, len(found))
     lines = -(-len(found) // columns)
-    figure = Figure(figsize=(3.1 * columns + 1.4, 2.7 * lines), layout="constrained")
+    figure = new_figure(3.1 * columns + 1.4, 2.7 * lines)
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for axes in list(grid.flat)[len(found) :]:
         axes.set_visible(False)
@@ -299,9 +253,7 @@ def importance(report: dict[str, Any]) -> Figure | None:
     found = _adaptive(report)
     if not found:
         return None
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+    figure = new_figure(9.6, 3.8)
     left, right = figure.subplots(1, 2)
     for entry in found:
         result, look = entry["diagnostics"], _look(report, entry["name"])
@@ -337,11 +289,9 @@ def _samples(
     found = [entry for entry in _known(report) if entry["quality"]]
     if not found:
         return None
-    from matplotlib.figure import Figure
-
     columns = min(3, len(found))
     lines = -(-len(found) // columns)
-    figure = Figure(figsize=(3.1 * columns + 1.6, 2.8 * lines), layout="constrained")
+    figure = new_figure(3.1 * columns + 1.6, 2.8 * lines)
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for axes in list(grid.flat)[len(found) :]:
         axes.set_visible(False)

@@ -150,10 +150,10 @@ def evaluate(
     plain = card(evaluation)
     print(json.dumps(plain, indent=2, ensure_ascii=False) if as_json else text(plain))
     if out is not None:
-        report = write(evaluation, out, title=f"Evaluation of {run}")
-        say(f"report: {report.page}")
-        if report.note:
-            say(report.note)
+        page, note = write(evaluation, out, title=f"Evaluation of {run}")
+        say(f"report: {page}")
+        if note:
+            say(note)
 
 
 def text(card: dict[str, Any]) -> str:

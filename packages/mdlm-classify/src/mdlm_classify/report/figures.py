@@ -1,17 +1,14 @@
-"""The figures of an evaluation, as SVG. They need matplotlib."""
+"""The figures of an evaluation. They need matplotlib."""
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mdlm_classify.doubt import trust
-from mdlm_core.errors import MissingExtraError
+from mdlm_core.reports.figures import BLUE, GREEN, GREY, RED, new_figure
 
 from .card import Evaluation
 
@@ -19,59 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MISSING = (
-    "no figures: matplotlib is not installed. Try: pip install 'mdlm-classify[plot]', "
-    "then the same command again"
-)
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "svg.hashsalt": "mdlm",
-    "svg.fonttype": "path",
-}
-BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
-"""Of Okabe and Ito, 2008: told apart with any colour vision."""
 NUMBERS = 15
 """Classes up to which a confusion matrix has its numbers written in."""
 NAMES = 40
 """Classes up to which they are named."""
-
-
-def available() -> bool:
-    """Return whether matplotlib is installed."""
-    return find_spec("matplotlib") is not None
-
-
-def draw(evaluation: Evaluation) -> dict[str, str]:
-    """Return name -> SVG text of each figure that there is something for.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-    """
-    if not available():
-        raise MissingExtraError(MISSING)
-    import matplotlib as mpl
-
-    drawn = {}
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
-        # A script that the font lacks shows as boxes; the page's table has the names.
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        for name, plot in FIGURES.items():
-            figure = plot(evaluation)
-            if figure is not None:
-                text = io.StringIO()
-                figure.savefig(text, format="svg", metadata={"Date": None})
-                drawn[name] = text.getvalue()
-    return drawn
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _short(name: str, most: int = 18) -> str:
@@ -86,7 +34,7 @@ def confusion(evaluation: Evaluation) -> Figure:
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     classes = len(counts)
     side = min(max(3.2, 1.6 + 0.55 * classes), 9.0)
-    figure = _figure(side + 0.8, side)
+    figure = new_figure(side + 0.8, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the right class", shrink=0.8)
@@ -115,7 +63,7 @@ def reliability(evaluation: Evaluation) -> Figure:
     bins = evaluation.reliability()
     metrics = evaluation.metrics
     low, high = np.array(bins.low), np.array(bins.high)
-    figure = _figure(4.6, 4.6)
+    figure = new_figure(4.6, 4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
     above.bar(
@@ -154,7 +102,7 @@ def curve(evaluation: Evaluation) -> Figure | None:
     if not points:
         return None
     draws = [point.draws for point in points]
-    figure = _figure(6.2, 3.8)
+    figure = new_figure(6.2, 3.8)
     axes = figure.add_subplot()
     axes.fill_between(
         draws,
@@ -185,7 +133,7 @@ def curve(evaluation: Evaluation) -> Figure | None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(draws, [f"{n:g}" for n in draws])
     axes.minorticks_off()
-    axes.grid(axis="y", alpha=0.25, linewidth=0.6)
+    axes.grid(axis="y")
     axes.legend(loc="best")
     axes.set(xlabel="draws per text and class", title="What more draws bring")
     return figure
@@ -215,14 +163,14 @@ def answered(evaluation: Evaluation) -> Figure:
     rows = np.arange(1, len(right) + 1)
     accuracy = np.cumsum(right) / rows
     start = min(len(rows) - 1, max(len(rows) // 50, 1))
-    figure = _figure(4.6, 3.4)
+    figure = new_figure(4.6, 3.4)
     axes = figure.add_subplot()
     axes.plot(rows[start:] / len(rows), accuracy[start:], color=BLUE)
     axes.axhline(
         accuracy[-1], color=GREY, linewidth=1, linestyle="--", label="all answered"
     )
     axes.legend(loc="best")
-    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.grid()
     axes.set(
         xlabel="share of the texts that is answered",
         ylabel="accuracy of these",

@@ -146,10 +146,10 @@ def evaluate(
     else:
         print(report.text(found))
     if out is not None:
-        written = report.write(found, out, title=f"Evaluation of {generated.name}")
-        _say(f"report: {written.page}")
-        if written.note:
-            _say(written.note)
+        page, note = report.write(found, out, title=f"Evaluation of {generated.name}")
+        _say(f"report: {page}")
+        if note:
+            _say(note)
 
 
 def _recorded(generated: Path, prompt: Path | None) -> Alignment | None:

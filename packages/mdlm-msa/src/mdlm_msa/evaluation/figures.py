@@ -1,16 +1,14 @@
-"""The figures of an evaluation, as SVG. They need matplotlib."""
+"""The figures of an evaluation. They need matplotlib."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from functools import cache
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mdlm_core.errors import MissingExtraError
+from mdlm_core.reports.figures import BLUE, GREEN, GREY, PURPLE, RED, new_figure
 from mdlm_msa.alphabet import GAP_STATE, RESIDUES
 from mdlm_msa.laws import Array
 
@@ -23,59 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.path import Path
 
-MISSING = (
-    "no figures: matplotlib is not installed. Try: pip install 'mdlm-msa[plot]', then "
-    "the same command again"
-)
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "svg.hashsalt": "mdlm",
-    "svg.fonttype": "path",
-}
-BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
-"""Of Okabe and Ito, 2008: told apart with any colour vision."""
-KINDS = {"DE": RED, "KRH": BLUE, "AVLIMFWYC": "#222222", "STNQ": GREEN, "GP": "#CC79A7"}
+KINDS = {"DE": RED, "KRH": BLUE, "AVLIMFWYC": "#222222", "STNQ": GREEN, "GP": PURPLE}
 """Colours of residues: acidic, basic, hydrophobic, polar, and those of turns."""
 LOGO = 240
 """Columns that the logo shows, at most."""
 LINE = 60
 """Columns of one line of it."""
-
-
-def available() -> bool:
-    """Return whether matplotlib is installed."""
-    return find_spec("matplotlib") is not None
-
-
-def draw(found: Evaluation) -> dict[str, str]:
-    """Return name -> SVG text of each figure that there is something for.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-    """
-    if not available():
-        raise MissingExtraError(MISSING)
-    import matplotlib as mpl
-
-    drawn = {}
-    with mpl.rc_context(STYLE):
-        for name, plot in FIGURES.items():
-            figure = plot(found)
-            if figure is not None:
-                text = io.StringIO()
-                figure.savefig(text, format="svg", metadata={"Date": None})
-                drawn[name] = text.getvalue()
-    return drawn
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def logo(found: Evaluation) -> Figure:
@@ -85,7 +36,7 @@ def logo(found: Evaluation) -> Figure:
     """
     columns = min(len(found.query), LOGO)
     lines = -(-columns // LINE)
-    figure = _figure(10.0, 2.6 * lines)
+    figure = new_figure(10.0, 2.6 * lines)
     axes = figure.subplots(2 * lines, 1, squeeze=False)[:, 0]
     heights = {name: letters(law) for name, law in found.laws.items()}
     top = max(float(np.nanmax(h.sum(1))) for h in heights.values()) * 1.05
@@ -150,7 +101,7 @@ def conserved(found: Evaluation) -> Figure | None:
     profile = found.comparison.profile
     if profile is None:
         return None
-    figure = _figure(10.0, 4.0)
+    figure = new_figure(10.0, 4.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     columns = np.arange(1, len(profile.columns) + 1)
     for values, name, color in zip(
@@ -189,7 +140,7 @@ def contacts(found: Evaluation) -> Figure | None:
         return None
     distances = found.contacts.structure.distances
     columns = len(distances)
-    figure = _figure(6.4, 6.4)
+    figure = new_figure(6.4, 6.4)
     axes = figure.add_subplot()
     with np.errstate(invalid="ignore"):
         i, j = np.nonzero(distances < 8.0)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from mdlm_core.cache import write_atomic
-from mdlm_core.errors import UsageError
+from mdlm_core.reports import (
+    draw_figures,
+    html_facts,
+    html_figures,
+    html_note,
+    html_page,
+    html_table,
+    write_files,
+)
 from mdlm_msa.origin import COPY
 
 from . import figures
@@ -41,29 +45,8 @@ CAPTIONS = {
     "below the diagonal {low}, above it {high}.",
 }
 STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-       max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; font-size: 0.9rem; }
-th, td { text-align: left; padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums;
-             white-space: nowrap; }
 .verdict { border-left: 4px solid #0072B2; padding: 0.4rem 1rem; background: #f4f7fa; }
-figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; }
-figcaption, .note { color: #666; font-size: 0.85rem; }
-.wide { overflow-x: auto; }
-""".strip()
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What was written."""
-
-    card: Path
-    page: Path
-    note: str = ""
-    """What is missing, and how to get it; empty if nothing is."""
+"""
 
 
 def cells(line: Measured) -> list[str]:
@@ -109,7 +92,9 @@ def text(found: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def write(found: Evaluation, folder: Path, *, title: str = "Evaluation") -> Report:
+def write(
+    found: Evaluation, folder: Path, *, title: str = "Evaluation"
+) -> tuple[Path, str]:
     """Write `evaluation.json` and `evaluation.html` into a folder.
 
     Without matplotlib the page has no figures and says so.
@@ -119,24 +104,16 @@ def write(found: Evaluation, folder: Path, *, title: str = "Evaluation") -> Repo
         folder: made if it is not there.
         title: the heading of the page.
 
+    Returns:
+        The page, and what is missing and how to get it; empty if nothing is.
+
     Raises:
         UsageError: if the folder cannot be written.
     """
-    drawn, note = {}, figures.MISSING
-    if figures.available():
-        drawn, note = figures.draw(found), ""
-    report = Report(folder / "evaluation.json", folder / "evaluation.html", note)
-    card = json.dumps(found.card(), indent=2, ensure_ascii=False, allow_nan=False)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(report.card, (card + "\n").encode(errors="replace"))
-        page = render(found, drawn, title=title, note=note)
-        write_atomic(report.page, page.encode(errors="replace"))
-    except OSError as error:
-        raise UsageError(f"the report cannot be written to '{folder}': {error}") from (
-            error
-        )
-    return report
+    drawn, note = draw_figures(figures.FIGURES, found, package="mdlm-msa")
+    html = render(found, drawn, title=title, note=note)
+    files = {"evaluation.json": found.card(), "evaluation.html": html}
+    return write_files(folder, files)[-1], note
 
 
 def render(
@@ -158,21 +135,23 @@ def render(
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict.reasons)
     words = verdict.words[:1].upper() + verdict.words[1:]
     parts = [
-        f"<h1>{escape(title)}</h1>",
         f'<div class="verdict"><b>{escape(words)}</b>'
         f'<ul>{reasons}</ul><span class="note">The rule: {escape(verdict.rule)}.</span>'
         f"</div>",
         "<h2>Beside rows that need no model</h2>",
-        _table(
+        html_table(
             ("rows", *COLUMNS),
             [(name, *cells(line)) for name, line in found.comparison.lines.items()],
+            words=1,
         ),
-        f'<p class="note">{found.comparison.count:,} rows of each kind, against '
-        f"{found.comparison.reference:,} rows of the reference. "
-        + escape("; ".join(f"{name}: {told}" for name, told in COLUMNS.items()))
-        + ".</p>",
+        html_note(
+            f"{found.comparison.count:,} rows of each kind, against "
+            f"{found.comparison.reference:,} rows of the reference. "
+            + "; ".join(f"{name}: {told}" for name, told in COLUMNS.items())
+            + "."
+        ),
     ]
-    parts += [f'<p class="note">{escape(n)}.</p>' for n in found.comparison.notes]
+    parts += [html_note(f"{told}.") for told in found.comparison.notes]
     if found.contacts is not None:
         contacts = found.contacts
         heads = list(next(iter(contacts.precisions.values()), {}))
@@ -184,27 +163,14 @@ def render(
         rows.append(("pairs at random", "", *chance[: len(heads)]))
         parts += [
             f"<h2>Contacts by {contacts.method} couplings</h2>",
-            _table(("rows", "number", *heads), rows),
+            html_table(("rows", "number", *heads), rows, words=1),
         ]
     if found.held_out is not None:
         parts += ["<h2>Bits per residue of held-out rows, gaps given</h2>"]
         parts.append(_held_out(found))
-    if drawn or note:
-        parts.append("<h2>Figures</h2>")
-    if note:
-        parts.append(f'<p class="note">{escape(note)}</p>')
-    parts += [_image(_caption(name, found), svg) for name, svg in drawn.items()]
-    parts += [
-        "<h2>What was evaluated</h2>",
-        _table(("fact", "value"), [(name, str(v)) for name, v in found.facts.items()]),
-    ]
-    return (
-        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        f"<title>{escape(title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
-    )
+    parts += html_figures(drawn, _captions(found), note)
+    parts += ["<h2>What was evaluated</h2>", html_facts(found.facts)]
+    return html_page(title, parts, style=STYLE)
 
 
 def _facts(found: Evaluation) -> list[tuple[str, str]]:
@@ -251,46 +217,21 @@ def _held_out(found: Evaluation) -> str:
     rows = []
     for line in found.held_out.lines():
         less = "" if line.gain is None else f"{line.gain:+.3f}"
-        rows.append((str(line.k), line.law, f"{line.mean:.3f}", less))
-    return _table(("shown rows", "law", "bits per residue", "less the model"), rows)
+        rows.append((line.k, line.law, f"{line.mean:.3f}", less))
+    head = ("shown rows", "law", "bits per residue", "less the model")
+    return html_table(head, rows, words=2)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; all but the first column are numbers, unless they are not."""
-    body = [list(row) for row in rows]
-
-    def numeric(column: int) -> bool:
-        found = [row[column] for row in body]
-        return all(not cell or cell[0] in "+-–0123456789" for cell in found)
-
-    kinds = [' class="n"' if numeric(c) else "" for c in range(len(head))]
-    lines = [
-        "".join(f"<th{k}>{escape(h)}</th>" for k, h in zip(kinds, head, strict=True))
-    ]
-    for row in body:
-        lines.append(
-            "".join(f"<td{k}>{escape(x)}</td>" for k, x in zip(kinds, row, strict=True))
-        )
-    table = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="wide"><table>\n{table}\n</table></div>'
-
-
-def _caption(name: str, found: Evaluation) -> str:
-    """Return what stands below a figure."""
+def _captions(found: Evaluation) -> dict[str, str]:
+    """Return what stands below the figures."""
     cut = ""
-    if name == "logo" and len(found.query) > figures.LOGO:
+    if len(found.query) > figures.LOGO:
         cut = f" The first {figures.LOGO} of {len(found.query)} columns."
     low, high = figures.halves(found)
-    return CAPTIONS[name].format(cut=cut, low=low, high=high)
-
-
-def _image(caption: str, svg: str) -> str:
-    data = base64.b64encode(svg.encode()).decode()
-    return (
-        f'<figure><img alt="{escape(caption)}" '
-        f'src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    return {
+        name: told.format(cut=cut, low=low, high=high)
+        for name, told in CAPTIONS.items()
+    }
 
 
 def _number(value: float, digits: int) -> str:

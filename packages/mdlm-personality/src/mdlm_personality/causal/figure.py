@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mdlm_core.errors import MissingExtraError, UsageError
+from mdlm_core.reports.figures import BLUE, RED, figure_style, new_figure
 from mdlm_personality.config.data import TIERS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-KINDS = (".svg", ".png", ".pdf")
-POSITIVE, NEGATIVE = "#0072B2", "#D55E00"  # Okabe and Ito, 2008
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "svg.hashsalt": "mdlm",
-    "svg.fonttype": "path",
-}
 
 
 def draw_graph(
@@ -43,20 +34,11 @@ def draw_graph(
     Raises:
         MissingExtraError: if matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError(
-            "pictures need matplotlib; install it: pip install 'mdlm-personality[plot]'"
-        ) from None
     at = _places(tiers)
     used = [tier for tier in TIERS if tier in tiers]
     most = max(list(tiers).count(tier) for tier in used)
-    with mpl.rc_context(STYLE):
-        figure = Figure(
-            figsize=(2.4 * len(used) + 1, 0.62 * most + 1.2), layout="constrained"
-        )
+    with figure_style("mdlm-personality"):
+        figure = new_figure(2.4 * len(used) + 1, 0.62 * most + 1.2)
         axes = figure.add_subplot()
         largest = float(np.abs(weight).max()) or 1.0
         for i, j in np.argwhere(weight != 0):
@@ -68,7 +50,7 @@ def draw_graph(
                 xytext=at[i],
                 arrowprops={
                     "arrowstyle": "-|>",
-                    "color": POSITIVE if weight[i, j] > 0 else NEGATIVE,
+                    "color": BLUE if weight[i, j] > 0 else RED,
                     "linewidth": 0.5 + 2.5 * size,
                     "alpha": 0.35 + 0.65 * size,
                     "shrinkA": 22,
@@ -90,28 +72,11 @@ def draw_graph(
         axes.set_ylim(-most + 0.3, 1.1)
         axes.set_axis_off()
         if title:
-            axes.set_title(title, fontsize=10)
-        axes.plot([], [], color=POSITIVE, label="raises")
-        axes.plot([], [], color=NEGATIVE, label="lowers")
-        axes.legend(loc="lower center", ncols=2, frameon=False)
+            axes.set_title(title)
+        axes.plot([], [], color=BLUE, label="raises")
+        axes.plot([], [], color=RED, label="lowers")
+        axes.legend(loc="lower center", ncols=2)
     return figure
-
-
-def check_kind(path: Path, option: str = "--plot") -> None:
-    """Raise a UsageError unless the name ends as a picture's."""
-    if path.suffix.lower() not in KINDS:
-        raise UsageError(f"{option} '{path}' ends in none of {', '.join(KINDS)}")
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure; its folder is made, and the file is the same every time."""
-    check_kind(path)
-    import matplotlib as mpl
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"Date": None} if path.suffix.lower() == ".svg" else None
-    with mpl.rc_context(STYLE):
-        figure.savefig(path, dpi=150, metadata=facts)
 
 
 def to_dot(names: Sequence[str], weight: NDArray[np.float64]) -> str:
@@ -139,4 +104,4 @@ def _places(tiers: Sequence[str]) -> list[tuple[float, float]]:
     return places
 
 
-__all__ = ["KINDS", "check_kind", "draw_graph", "save", "to_dot"]
+__all__ = ["draw_graph", "to_dot"]

@@ -153,9 +153,9 @@ def graph(
             raise UsageError(f"'{path}' exists; name another file, or give --force")
     wanted = _interventions(do or ())
     if plot is not None:
-        from mdlm_personality.causal.figure import check_kind
+        from mdlm_core.reports import check_picture
 
-        check_kind(plot)
+        check_picture(plot, package="mdlm-personality")
     if data is not None:
         card = _table_card(
             data,
@@ -315,16 +315,18 @@ def _write(
         _say(f"JSON: {out}")
     if plot is None and dot is None:
         return
-    from mdlm_personality.causal import figure
+    from mdlm_core.reports import save_figure
+    from mdlm_personality.causal.figure import draw_graph, to_dot
     from mdlm_personality.causal.report import matrix
 
     names, tiers, weight = matrix(card)
     if plot is not None:
         title = f"{card['source']}, {card['structure']}"
-        figure.save(figure.draw_graph(names, tiers, weight, title=title), plot)
+        figure = draw_graph(names, tiers, weight, title=title)
+        save_figure(figure, plot, package="mdlm-personality")
         _say(f"picture: {plot}")
     if dot is not None:
-        write_atomic(dot, figure.to_dot(names, weight).encode())
+        write_atomic(dot, to_dot(names, weight).encode())
         _say(f"graph: {dot}")
 
 

@@ -93,9 +93,9 @@ def sweep(
         guidance, guidance_schedule, guidance_interval, trait_guidance, negative
     )
     if plot is not None:
-        from mdlm_personality.generation.sweep_figure import check_plot
+        from mdlm_core.reports import check_picture
 
-        check_plot(plot)
+        check_picture(plot, package="mdlm-personality")
     opened = open_model(
         run,
         sets=sets,

@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mdlm_core.errors import MissingExtraError, UsageError
+from mdlm_core.errors import UsageError
+from mdlm_core.reports import figure_style, new_figure, save_figure
+from mdlm_core.reports.figures import COLOURS, GREY
 from mdlm_personality.traits import TRAITS
 
 from .sweep import Sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-MISSING = (
-    "no picture: matplotlib is not installed. Try: pip install "
-    "'mdlm-personality[plot]', then the same command again"
-)
-COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00")
-"""Of the five traits; of Okabe and Ito, 2008: told apart with any colour vision."""
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "svg.hashsalt": "mdlm",
-}
-
-
-def check_plot(path: Path) -> None:
-    """Refuse to draw before anything is written.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-        UsageError: if the ending of `path` is no kind of picture.
-    """
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError(MISSING)
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UsageError(
-            f"'{path}' is no name of a picture; end it in .svg, .png or .pdf"
-        )
 
 
 def draw(found: Sweep, path: Path) -> None:
@@ -56,22 +27,16 @@ def draw(found: Sweep, path: Path) -> None:
         MissingExtraError: if matplotlib is not installed.
         UsageError: if no judge has read the texts, or `path` is no picture.
     """
-    check_plot(path)
     if not found.judge:
         raise UsageError("a picture shows what a judge reads; give one")
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(_STYLE):
+    with figure_style("mdlm-personality"):
         if len(found.axes) == 1:
-            figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+            figure = new_figure(5.2, 3.6)
             _lines(figure, found)
         else:
-            figure = Figure(
-                figsize=(4.4 * len(_shown(found)), 3.6), layout="constrained"
-            )
+            figure = new_figure(4.4 * len(_shown(found)), 3.6)
             _maps(figure, found)
-        figure.savefig(path)
+    save_figure(figure, path, package="mdlm-personality")
 
 
 def _lines(figure: Figure, found: Sweep) -> None:
@@ -92,7 +57,7 @@ def _lines(figure: Figure, found: Sweep) -> None:
             capsize=2,
         )
     if name in TRAITS:
-        axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=":")
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     axes.set(xlabel=f"{name}, set", ylabel="as the texts read", ylim=(-0.02, 1.02))
     axes.legend(fontsize=8)
 
