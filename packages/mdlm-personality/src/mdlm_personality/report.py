@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from mdlm_core.reports import html_facts, html_note, html_page, html_table, write_files
@@ -23,7 +24,8 @@ NOTES = {
     "flips": "Share of the texts that the judge reads on the other side after the "
     "trait was set, of those it read on the first. Off-target: other traits that "
     "change side. Lost: other traits of which the second text tells nothing. Edits: "
-    "tokens that differ between the two texts.",
+    "tokens that differ between the two texts. Intervals of 95 %, by bootstrap; those "
+    "of the other columns are in the JSON.",
     "diversity": "Lower self-BLEU and higher distinct-n is more varied; beside the "
     "same numbers of held-out texts of the data, at the same N x W.",
     "disentanglement": "Beside a random linear map of the traits (all is there, "
@@ -62,14 +64,17 @@ def tables(card: Card) -> list[Table]:
 
 
 def text(card: Card) -> str:
-    """Return all tables in Markdown, each with a line on what it says."""
+    """Return all tables in Markdown, the first of each kind with what it says."""
     head = (
         f"{card['run']}, {card['checkpoint']} ({card['weights']}), texts of "
         f"{card['length']} tokens; judge: {card['judge']}"
     )
-    parts = [head]
+    parts, told = [head], set()
     for table in tables(card):
-        parts += [f"## {table.title}", NOTES[table.name]]
+        parts.append(f"## {table.title}")
+        if table.name not in told:
+            parts.append(fill(NOTES[table.name], 88))
+            told.add(table.name)
         parts.append(markdown(table.head, table.rows))
     return "\n\n".join([*parts, f"Measured in {card['seconds']:.0f} s."])
 
@@ -158,7 +163,16 @@ def _alignment(card: Card) -> Table:
 def _flips(one: Card) -> Table:
     names = ("rate", "null", "net", "off_target", "off_target_null", "lost", "edits")
     rows = [
-        (each["trait"], *(_interval(each[name]) for name in names), str(each["rows"]))
+        (
+            each["trait"],
+            *(
+                _interval(each[name])
+                if name in ("net", "off_target")
+                else _number(each[name]["value"])
+                for name in names
+            ),
+            str(each["rows"]),
+        )
         for each in one["flips"]
     ]
     means = (
