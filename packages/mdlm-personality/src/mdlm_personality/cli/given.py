@@ -307,9 +307,9 @@ def deliver(body: str, out: Path | None) -> None:
         ) from error
 
 
-def document(facts: Mapping[str, Any], indent: int | None = None) -> str:
+def document(facts: Mapping[str, Any]) -> str:
     """Return the result as JSON, its numbers in six digits: they were float32."""
-    return json.dumps(_short(facts), ensure_ascii=False, indent=indent)
+    return json.dumps(_short(facts), ensure_ascii=False)
 
 
 def _short(value: Any) -> Any:

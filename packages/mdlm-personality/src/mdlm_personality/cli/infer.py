@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,8 +12,6 @@ import typer
 from mdlm_core.cli.options import Device, Imports, Json, Out, Seed
 from mdlm_core.errors import DataError, UsageError
 from mdlm_personality.traits import TRAITS
-
-from .given import document
 
 if TYPE_CHECKING:
     from mdlm_personality.posteriors import Posteriors
@@ -148,12 +147,12 @@ def infer(
         "grid": posteriors.grid.tolist(),
         "texts": _found(posteriors, shown),
     }
-    body = document(facts, indent=1)
+    document = json.dumps(facts, indent=1, ensure_ascii=False)
     if out is not None:
-        out.write_text(body + "\n", encoding="utf-8")
+        out.write_text(document + "\n", encoding="utf-8")
         _say(f"{out}: {len(shown):,} texts")
     if as_json:
-        print(body)
+        print(document)
     elif out is None:
         for line in _lines(facts):
             print(line)
