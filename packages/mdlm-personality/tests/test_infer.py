@@ -332,6 +332,10 @@ def test_the_command_tells_of_a_model_that_never_saw_single_traits(
         (["--text", "a", "--file", "x"], "two sources"),
         (["--file", "no/such"], "cannot be read"),
         (["--text", "a", "--temperature", "2", "--calibrate", "4"], "both set T"),
+        (
+            ["--text", "a", "--out", "no/such/found.json"],
+            "there is no folder 'no/such'",
+        ),
     ],
 )
 def test_the_command_refuses(command: Any, arguments: list[str], message: str) -> None:

@@ -142,7 +142,7 @@ def test_an_intervention_on_what_an_observation_depends_on(trained, capsys):
 
 
 def test_a_label_far_from_the_data_is_told(trained, capsys):
-    ways = ["--label", "exercise=90", "--do", "trust=0.3", "--json"]
+    ways = ["--label", "exercise=90", "--do", "trust=0.31234567", "--json"]
     for command in ("generate", "counterfactual"):
         out, said = asked(capsys, command, trained, *ways)
         assert "note: exercise is 90, " in said
@@ -150,6 +150,7 @@ def test_a_label_far_from_the_data_is_told(trained, capsys):
         assert "trust is" not in said
     facts = json.loads(out)
     assert facts["traits"] == {"exercise": 90}
+    assert facts["counterfactual"] == {"trust": 0.31234567}  # settings are exact
     moved = [one[side] for one in facts["moved"] for side in ("before", "after")]
     assert all(value == float(f"{value:.6g}") for value in moved)
     _, said = asked(capsys, "sweep", trained, "--axis", "trust=0.5,-70", "--num", 2)

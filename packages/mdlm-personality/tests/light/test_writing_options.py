@@ -4,6 +4,7 @@ import pytest
 
 from mdlm_core.errors import ConfigError, UnknownNameError, UsageError
 from mdlm_personality.cli import given
+from mdlm_personality.cli.results import check_out
 
 
 def test_a_person():
@@ -67,13 +68,13 @@ def test_guidance():
 
 def test_a_file_that_is_there_is_kept(tmp_path):
     file = tmp_path / "a"
-    given.check_out(file, force=False)
+    check_out(file, force=False)
     file.write_text("")
-    given.check_out(file, force=True)
+    check_out(file, force=True)
     for path, match in (
         (file, "--force"),
         (tmp_path, "is a folder"),
         (tmp_path / "b" / "c", "there is no folder"),
     ):
         with pytest.raises(UsageError, match=match):
-            given.check_out(path, force=False)
+            check_out(path, force=False)

@@ -78,7 +78,7 @@ def html_table(
 
 def html_facts(facts: Mapping[str, Any]) -> str:
     """Return a table of names and values."""
-    return html_table(("fact", "value"), [(k, _plain(v)) for k, v in facts.items()])
+    return html_table(("fact", "value"), facts.items(), words=2)
 
 
 def html_figures(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from mdlm_core.cli.options import Device, Imports, Json, Out, Sets
 
 from . import given as options
-from .given import STATEMENT, say
+from . import results
 from .opening import open_model
+from .results import STATEMENT, say, short
 
 if TYPE_CHECKING:
     from mdlm_personality.generation.changes import Changes
@@ -60,7 +62,7 @@ def counterfactual(
     every word, so that they differ only in what follows from the persona. Words that
     changed are marked: [-before-]{+after+}, or by colour on a terminal.
     """
-    options.check_out(out, force)
+    results.check_out(out, force)
     person = options.person_of(traits, labels)
     setting, kind = options.change_of(do, shift)
     guide = options.guidance_of(
@@ -119,22 +121,30 @@ def counterfactual(
             "traits": person,
             kind: setting,
             "contrast": contrast,
-            "guidance": options.told_guidance(guide),
+            "guidance": asdict(guide),
             "prompt": prompt,
             "seed": seed,
             "statement": STATEMENT,
         }
-        facts["moved"] = [asdict(one) for one in moved]
-        body = options.document({**facts, "pairs": _pairs(pair)})
+        facts |= {"moved": moves(moved), "pairs": _pairs(pair)}
+        body = json.dumps(facts, ensure_ascii=False)
     else:
-        colour = out is None and options.colour()
+        colour = out is None and results.colour()
         body = "\n".join(
             [
                 *persona_lines(moved),
                 *_lines(pair.factual.texts, pair.changes, colour=colour),
             ]
         )
-    options.deliver(body, out)
+    results.deliver(body, out)
+
+
+def moves(moved: Sequence[Moved]) -> list[dict[str, Any]]:
+    """Return what moved, for JSON."""
+    return [
+        asdict(replace(one, before=short(one.before), after=short(one.after)))
+        for one in moved
+    ]
 
 
 def persona_lines(moved: Sequence[Moved]) -> list[str]:
@@ -164,7 +174,7 @@ def _lines(
         number = f" {index}" if len(texts) > 1 else ""
         lines += [
             f"--- factual{number} ---",
-            options.clean(text),
+            results.clean(text),
             f"--- counterfactual{number}: {found.share:.0%} of the words changed ---",
             marked(found, colour=colour),
         ]

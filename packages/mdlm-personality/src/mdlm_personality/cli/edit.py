@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +13,10 @@ from mdlm_core.cli.options import Device, Imports, Json, Out, Sets
 from mdlm_core.errors import DataError, UsageError
 
 from . import given as options
-from .counterfactual import persona_lines
-from .given import STATEMENT, say
+from . import results
+from .counterfactual import moves, persona_lines
 from .opening import open_model
+from .results import STATEMENT, say
 
 
 def edit(
@@ -65,7 +67,7 @@ def edit(
     it is. --traits are the writer's, as far as they are known. A new line of the text
     stands for the end of a document.
     """
-    options.check_out(out, force)
+    results.check_out(out, force)
     written = _text(text, file)
     person = options.person_of(traits, labels)
     setting, kind = options.change_of(do, shift)
@@ -118,27 +120,27 @@ def edit(
             kind: setting,
             "share": share,
             "contrast": contrast,
-            "guidance": options.told_guidance(guide),
+            "guidance": asdict(guide),
             "seed": seed,
             "statement": STATEMENT,
             "before": found.before,
-            "moved": [asdict(one) for one in moved],
+            "moved": moves(moved),
         }
         rows = zip(found.texts, found.changes, found.nfe.tolist(), strict=True)
         facts["edits"] = [
             {"text": a, "marked": marked(b), "share_changed": b.share, "nfe": c}
             for a, b, c in rows
         ]
-        body = options.document(facts)
+        body = json.dumps(facts, ensure_ascii=False)
     else:
-        colour = out is None and options.colour()
+        colour = out is None and results.colour()
         lines = persona_lines(moved)
         for index, one in enumerate(found.changes, 1):
             number = f" {index}" if num > 1 else ""
             lines.append(f"--- text{number}: {one.share:.0%} of the words changed ---")
             lines.append(marked(one, colour=colour))
         body = "\n".join(lines)
-    options.deliver(body, out)
+    results.deliver(body, out)
 
 
 def _text(text: str | None, file: Path | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,8 @@ import typer
 
 from mdlm_core.cli.options import Device, Imports, Json, Seed
 from mdlm_core.errors import UsageError
+
+from .results import say
 
 if TYPE_CHECKING:
     from mdlm_personality.data.texts import PersonaTexts
@@ -118,7 +119,7 @@ def evaluate(
         weights=weights,
         checkpoint=checkpoint,
         catalog=load_catalog(*(imports or ())),
-        say=_say,
+        say=say,
     )
     check_writes(trained)
     people = None if data is None else _read(trained, data)
@@ -134,7 +135,7 @@ def evaluate(
         else report.text(card)
     )
     if out is not None:
-        _say(f"report: {report.write(card, out)[-1]}")
+        say(f"report: {report.write(card, out)[-1]}")
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -155,10 +156,6 @@ def _read(trained: Trained, path: Path) -> PersonaTexts:
     if isinstance(config, PersonaTextConfig):
         return read_texts(replace(config, path=str(path), format="auto", max_rows=0))
     return read_texts(PersonaTextConfig(path=str(path)))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 __all__ = ["FILES", "evaluate"]

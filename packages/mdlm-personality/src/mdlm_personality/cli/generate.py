@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -9,8 +11,9 @@ import typer
 from mdlm_core.cli.options import Device, Imports, Json, Out, Sets
 
 from . import given as options
-from .given import clean, say
+from . import results
 from .opening import open_model
+from .results import clean, say
 
 if TYPE_CHECKING:
     from mdlm_personality.generation.writing import Written
@@ -69,7 +72,7 @@ def generate(
     longer than the rows of the training data is written in windows, each of which has
     the end of the text so far before it.
     """
-    options.check_out(out, force)
+    results.check_out(out, force)
     person = options.person_of(traits, labels)
     setting = options.assignments("--do", do)
     guide = options.guidance_of(
@@ -121,11 +124,11 @@ def generate(
     )
     if as_json:
         facts = {**opened.facts(), "traits": person, "do": setting, "kind": kind}
-        facts |= {"guidance": options.told_guidance(guide), "seed": seed}
+        facts |= {"guidance": asdict(guide), "seed": seed}
         body = _json({**facts, "prompt": prompt}, found, trained.persona)
     else:
         body = _text([clean(text) for text in found.texts])
-    options.deliver(body, out)
+    results.deliver(body, out)
 
 
 def _text(texts: list[str]) -> str:
@@ -138,5 +141,7 @@ def _json(facts: dict[str, Any], found: Written, persona: Any) -> str:
     rows = zip(found.texts, found.tokens.tolist(), found.nfe.tolist(), strict=True)
     samples = [{"text": a, "tokens": b, "nfe": c} for a, b, c in rows]
     first = persona.values(found.personas.z[:1])[0].tolist()
-    columns = dict(zip(persona.columns, first, strict=True))
-    return options.document({**facts, "persona": columns, "samples": samples})
+    columns = dict(zip(persona.columns, map(results.short, first), strict=True))
+    return json.dumps(
+        {**facts, "persona": columns, "samples": samples}, ensure_ascii=False
+    )

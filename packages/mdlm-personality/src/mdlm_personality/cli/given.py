@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Literal, cast, get_args
 
 import typer
 
@@ -15,9 +12,6 @@ from mdlm_core.errors import UsageError
 from mdlm_personality.config import GuidanceConfig
 from mdlm_personality.config.generation import GuidanceSchedule
 from mdlm_personality.traits import TRAITS, assignment, parse_traits
-
-STATEMENT = "a counterfactual under the fitted model, no statement about a person"
-"""Said with every counterfactual."""
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
 Traits = Annotated[
@@ -256,79 +250,7 @@ def _interval(text: str) -> tuple[float, float]:
     return low, high
 
 
-def check_out(out: Path | None, force: bool, option: str = "--out") -> None:
-    """Refuse a file to write that is there, or whose folder is not.
-
-    Raises:
-        UsageError: which one it is.
-    """
-    if out is None:
-        return
-    if not out.parent.is_dir():
-        raise UsageError(f"{option} '{out}': there is no folder '{out.parent}'")
-    if out.is_dir():
-        raise UsageError(f"{option} '{out}' is a folder; name a file")
-    if out.exists() and not force:
-        raise UsageError(f"{option} '{out}' exists; name another file, or give --force")
-
-
 def full_name(name: str) -> str:
     """Return the whole name of a trait for its letter; other names as they are."""
     letters = {trait[0]: trait for trait in TRAITS}
     return letters.get(name.strip().lower(), name)
-
-
-def colour() -> bool:
-    """Return whether to mark changes with colours: on a terminal that wants them."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-
-def clean(text: str) -> str:
-    """Return a text of a model without control characters."""
-    from mdlm_core.samplers.live import printable
-
-    return printable(text)
-
-
-def deliver(body: str, out: Path | None) -> None:
-    """Print the result, or write it to a file.
-
-    Raises:
-        UsageError: if the file cannot be written.
-    """
-    if out is None:
-        print(body)
-        return
-    try:
-        out.write_text(body + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"--out '{out}' cannot be written: {error.strerror}"
-        ) from error
-
-
-def document(facts: Mapping[str, Any]) -> str:
-    """Return the result as JSON, its numbers in six digits: they were float32."""
-    return json.dumps(_short(facts), ensure_ascii=False)
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, Mapping):
-        return {name: _short(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_short(part) for part in value]
-    return value
-
-
-def say(text: str) -> None:
-    """Print to standard error."""
-    print(text, file=sys.stderr)
-
-
-def told_guidance(settings: GuidanceConfig) -> dict[str, Any]:
-    """Return the settings of guidance, for JSON."""
-    from dataclasses import asdict
-
-    return asdict(settings)

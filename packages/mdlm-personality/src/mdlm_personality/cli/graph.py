@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,8 @@ import typer
 from mdlm_core.cli.options import Device, Imports, Json, Out, Seed
 from mdlm_core.errors import UsageError
 from mdlm_personality.traits import TRAITS, assignment, check_value
+
+from .results import check_out, say
 
 if TYPE_CHECKING:
     from mdlm_personality.causal.tables import Table
@@ -148,9 +149,8 @@ def graph(
         raise UsageError("--latent is for runs; a table has no latent nodes")
     if least < 0:
         raise UsageError(f"--least is {least:g}; it must be 0 or more")
-    for path in (out, plot, dot):
-        if path is not None and path.exists() and not force:
-            raise UsageError(f"'{path}' exists; name another file, or give --force")
+    for option, path in (("--out", out), ("--plot", plot), ("--dot", dot)):
+        check_out(path, force, option)
     wanted = _interventions(do or ())
     if plot is not None:
         from mdlm_core.reports import check_picture
@@ -224,7 +224,7 @@ def _table_card(
         if name in TRAITS and value is not None:
             check_value(name, value)
     if structure == "tiered" and len(set(table.tiers)) == 1:
-        _say(
+        say(
             "note: all columns are of one tier, and tiered has edges between tiers "
             "only; name others with --labels, or search with --structure dagma"
         )
@@ -289,7 +289,7 @@ def _run_card(
         weights=weights,
         checkpoint=checkpoint,
         catalog=load_catalog(*(imports or ())),
-        say=_say,
+        say=say,
     )
     persona = trained.persona
     settings: Any = trained.run.config.model.config
@@ -312,7 +312,7 @@ def _write(
     if out is not None:
         text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomic(out, f"{text}\n".encode())
-        _say(f"JSON: {out}")
+        say(f"JSON: {out}")
     if plot is None and dot is None:
         return
     from mdlm_core.reports import save_figure
@@ -324,10 +324,10 @@ def _write(
         title = f"{card['source']}, {card['structure']}"
         figure = draw_graph(names, tiers, weight, title=title)
         save_figure(figure, plot, package="mdlm-personality")
-        _say(f"picture: {plot}")
+        say(f"picture: {plot}")
     if dot is not None:
         write_atomic(dot, to_dot(names, weight).encode())
-        _say(f"graph: {dot}")
+        say(f"graph: {dot}")
 
 
 def _structure(name: str | None, edges: list[str] | None) -> str:
@@ -395,7 +395,3 @@ def _progress(draws: int) -> Any:
             bar.close()
 
     return step
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

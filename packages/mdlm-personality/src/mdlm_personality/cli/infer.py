@@ -13,6 +13,8 @@ from mdlm_core.cli.options import Device, Imports, Json, Out, Seed
 from mdlm_core.errors import DataError, UsageError
 from mdlm_personality.traits import TRAITS
 
+from .results import check_out, deliver, say
+
 if TYPE_CHECKING:
     from mdlm_personality.posteriors import Posteriors
 
@@ -80,8 +82,7 @@ def infer(
     texts = _texts(text, file)
     if temperature is not None and calibrate:
         raise UsageError("--temperature and --calibrate both set T; give one")
-    if out is not None and out.exists() and not force:
-        raise UsageError(f"--out '{out}' exists; name another file, or give --force")
+    check_out(out, force)
 
     from mdlm_core.catalog import load_catalog
     from mdlm_core.kernels.noise import Noise
@@ -94,12 +95,12 @@ def infer(
         weights=weights,
         checkpoint=checkpoint,
         catalog=load_catalog(*(imports or ())),
-        say=_say,
+        say=say,
     )
     check_writes(trained)
     task: Any = trained.run.config.task.config
     if not getattr(task, "trait_dropout", 0.0):
-        _say(
+        say(
             f"note: {run} was trained with task.trait_dropout=0, so that it has hardly "
             f"seen a trait without the others, which is what is asked here"
         )
@@ -114,7 +115,7 @@ def infer(
             prior=prior,
         )
         if temperature > 100:
-            _say(
+            say(
                 f"note: the temperature fitted is {temperature:.0f}: the likelihoods "
                 f"of this model say next to nothing of the traits"
             )
@@ -149,8 +150,8 @@ def infer(
     }
     document = json.dumps(facts, indent=1, ensure_ascii=False)
     if out is not None:
-        out.write_text(document + "\n", encoding="utf-8")
-        _say(f"{out}: {len(shown):,} texts")
+        deliver(document, out)
+        say(f"{out}: {len(shown):,} texts")
     if as_json:
         print(document)
     elif out is None:
@@ -231,7 +232,3 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     )
     lines.append(f"This is {facts['statement']}.")
     return lines
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

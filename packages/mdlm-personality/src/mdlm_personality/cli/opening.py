@@ -12,7 +12,7 @@ from mdlm_core.catalog import load_catalog
 from mdlm_core.errors import UsageError
 from mdlm_personality.traits import TRAITS
 
-from .given import say
+from .results import say
 
 FAR = 5.0
 """Standard deviations from the mean of the data from which on a value is told."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,8 +15,9 @@ from mdlm_core.errors import UsageError
 from mdlm_personality.traits import TRAITS
 
 from . import given as options
-from .given import clean, say
+from . import results
 from .opening import open_model
+from .results import clean, say
 
 if TYPE_CHECKING:
     from mdlm_personality.generation.sweep import Sweep
@@ -83,8 +86,8 @@ def sweep(
     With a judge the table says how the texts of each cell read, with standard errors;
     without one it shows the first text of each.
     """
-    options.check_out(out, force)
-    options.check_out(plot, force, "--plot")
+    results.check_out(out, force)
+    results.check_out(plot, force, "--plot")
     if plot is not None and judge == "none":
         raise UsageError("--plot shows what a judge reads; leave out --judge none")
     person = options.person_of(traits, labels)
@@ -143,11 +146,11 @@ def sweep(
         say(f"{plot}: the picture")
     if as_json:
         facts = {**opened.facts(), "traits": person, "seed": seed, "prompt": prompt}
-        facts["guidance"] = options.told_guidance(guide)
-        body = options.document(facts | _plain(found))
+        facts["guidance"] = asdict(guide)
+        body = json.dumps(facts | _plain(found), ensure_ascii=False)
     else:
         body = _lines(found)
-    options.deliver(body, out)
+    results.deliver(body, out)
 
 
 def _grid(axes: Sequence[str], points: int) -> dict[str, tuple[float, ...]]:
